@@ -1,0 +1,29 @@
+//! Dialling out, and the checks both ends put in front of their `zeromq` sockets.
+//!
+//! The `zeromq` crate aborts on a claimed length, has no limits and no time-outs, so none of its sockets ever sees TCP: they speak
+//! over unix sockets, and what is here forwards only whole, bounded, well-formed messages between the two.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | [`zmtp`] | greeting, READY and frames; pure |
+//! | [`rules`] | which whole messages belong on which port; pure |
+//! | [`bucket`], [`budget`] | how many messages, how much memory |
+//! | [`forward`] | one connection: handshakes on both sides, pump, time limits |
+//! | [`dial`] | resolving, connecting, the private unix socket of a dialled connection |
+//! | [`Requester`], [`Subscriber`] | what host worker and CLI use |
+//!
+//! Not here: listening (the client worker's gate), sealing, retries.
+
+pub mod bucket;
+pub mod budget;
+pub mod dial;
+pub mod forward;
+mod pump;
+mod requester;
+pub mod rules;
+mod subscriber;
+pub mod zmtp;
+
+pub use dial::{DialLimits, TransportError};
+pub use requester::Requester;
+pub use subscriber::Subscriber;

@@ -1,1 +1,36 @@
-//! proto
+//! What Maglica's programs say to one another.
+//!
+//! | module | what is in it |
+//! | --- | --- |
+//! | [`name`], [`units`], [`id`], [`net`] | validated names, sizes, times, ids and addresses: checked once, at the edge |
+//! | [`request`] | what an operator asks of the client worker, and the answers |
+//! | [`host`] | what a host worker reports and asks, and what is broadcast to it |
+//! | [`job`] | a job: what it should do, its life, its events, its outcome |
+//! | [`inventory`] | what a host has: domains, images, pools, capacity |
+//! | [`fault`] | an error as it travels: code, sentence, object |
+//! | [`codec`] | MessagePack; the only user of `rmp-serde` |
+//! | [`join`] | how a new host or operator is let in |
+//! | [`key`], [`seal`] | keys, fingerprints and tokens; Noise handshakes and sealed messages |
+//! | [`transport`] (feature) | dialling out through the gate's checks |
+//! | [`config`] (feature) | `maglica.conf`: its schema and how it is found |
+//!
+//! Nothing here does I/O except the two features, which exist so that the programs that dial or read the
+//! configuration share one implementation. The bytes are described in `PROTOCOL.md`.
+
+pub mod codec;
+#[cfg(feature = "config")]
+pub mod config;
+pub mod fault;
+pub mod host;
+pub mod id;
+pub mod inventory;
+pub mod job;
+pub mod join;
+pub mod key;
+pub mod name;
+pub mod net;
+pub mod request;
+pub mod seal;
+#[cfg(feature = "transport")]
+pub mod transport;
+pub mod units;

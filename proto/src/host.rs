@@ -1,0 +1,165 @@
+//! What a host worker says to the client worker (REQ to 5556), what it hears in answer, and what is broadcast to it
+//! (PUB 5555, sealed for it alone).
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    fault::Fault,
+    id::JobId,
+    inventory::Inventory,
+    job::{HostEvent, HostEventKind, Outcome, Task},
+};
+
+/// A job as it is offered to its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The job.
+    pub job: JobId,
+    /// The how-manieth broadcast this is, from 1.
+    pub attempt: u32,
+    /// What to do.
+    pub task: Task,
+}
+
+/// What is broadcast to one host, sealed for it.
+#[expect(clippy::large_enum_variant, reason = "short-lived: built, sealed, dropped; a box would only add an allocation")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "broadcast")]
+pub enum Broadcast {
+    /// Take this job.
+    Offer(Offer),
+    /// Stop this job and take back what it did.
+    Cancel {
+        /// Which.
+        job: JobId,
+    },
+}
+
+/// A job that the host has and has not yet seen acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which.
+    pub job: JobId,
+    /// How far it is, while it runs.
+    #[serde(default)]
+    pub progress: Option<HostEventKind>,
+}
+
+/// What the host says every few seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Changes whenever the host worker starts.
+    pub boot: Uuid,
+    /// The jobs in its ledger that are granted and not acknowledged: running, or ended and being reported.
+    pub held: Vec<Held>,
+    /// The revision of the inventory it sent last; 0 for none.
+    pub inventory: u64,
+}
+
+/// What came of a job on its host, with all its events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The job.
+    pub job: JobId,
+    /// What came of it. A fault of code `cancelled` means that it was stopped on request.
+    pub result: Result<Outcome, Fault>,
+    /// All that happened on the host, progress left out.
+    pub events: Vec<HostEvent>,
+}
+
+/// What a host worker asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "ask")]
+pub enum HostRequest {
+    /// I am here; what is there for me?
+    Heartbeat(Heartbeat),
+    /// This is all that I have. Replaces what was sent before once all its parts are there.
+    Inventory {
+        /// Grows with every change while the host worker runs.
+        revision: u64,
+        /// Which part this is, from 0: a message has a size limit, a host may have thousands of domains.
+        part: u32,
+        /// How many parts there are.
+        parts: u32,
+        /// The facts and pools, and this part's share of the domains.
+        inventory: Box<Inventory>,
+    },
+    /// May I do this job? It is in my ledger.
+    Accept {
+        /// Which.
+        job: JobId,
+        /// Of which broadcast.
+        attempt: u32,
+    },
+    /// I will not do this job.
+    Refuse {
+        /// Which.
+        job: JobId,
+        /// Why.
+        fault: Fault,
+    },
+    /// What happened to a job lately.
+    Progress {
+        /// Which.
+        job: JobId,
+        /// New events, in order; the last one may be a [`HostEventKind::StepProgress`].
+        events: Vec<HostEvent>,
+    },
+    /// A job has ended here.
+    Report(Box<Report>),
+}
+
+/// Why a host may not do a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Denial {
+    /// It was cancelled.
+    Cancelled,
+    /// It is another host's.
+    NotYours,
+    /// It has ended.
+    Ended,
+    /// There is no such job.
+    NoSuchJob,
+    /// Something of a newer version.
+    #[serde(other)]
+    Other,
+}
+
+/// The answer to a [`HostRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "answer")]
+pub enum HostAnswer {
+    /// To a heartbeat.
+    Beat(Box<BeatAnswer>),
+    /// Act.
+    Granted,
+    /// Do not act.
+    Denied {
+        /// Why.
+        why: Denial,
+    },
+    /// It is stored; it need not be said again.
+    Stored,
+    /// The request could not be served.
+    Fault {
+        /// Why.
+        fault: Fault,
+    },
+}
+
+/// What a heartbeat is answered with: all that the host needs to know, should every broadcast have been lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatAnswer {
+    /// The jobs that it should take, oldest first; at most a bounded number at a time.
+    pub offers: Vec<Offer>,
+    /// The held jobs that are to be stopped.
+    pub cancels: Vec<JobId>,
+    /// The held jobs that have ended for the client worker: it has their report, or will never want it.
+    pub settled: Vec<JobId>,
+    /// The inventory named in the heartbeat is not what the client worker has: send it again.
+    pub want_inventory: bool,
+    /// How long to wait for the next heartbeat, in milliseconds.
+    pub next_ms: u32,
+}

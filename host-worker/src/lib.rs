@@ -1,1 +1,2 @@
 //! map to come
+pub mod tool;

@@ -1,1 +1,4 @@
 //! map to come
+
+pub mod bus;
+pub mod gate;

@@ -1,0 +1,187 @@
+//! The accept loop: one task owns the table of connections and is told of each one's end.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use maglica_proto::transport::bucket::{Bucket, Rate};
+use maglica_proto::transport::budget::Share;
+use maglica_proto::transport::forward::{
+    ForwardError, Identity, Shared, admit, forward, fresh_identity,
+};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::addresses::Addresses;
+use super::{Gate, GateLimits, PortKind, Refusal};
+
+/// Without descriptors `accept` fails at once and again: wait for connections to end instead of turning in circles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Strangers must not fill the log: a few lines at once, then one a second.
+const LOG_RATE: Rate = Rate {
+    per_second: 1.0,
+    burst: 20.0,
+};
+
+type Ended = Result<(Id, Result<(), ForwardError>), JoinError>;
+
+struct Live {
+    peer: SocketAddr,
+    identity: Identity,
+    abort: AbortHandle,
+}
+
+pub(super) struct Loop {
+    gate: Gate,
+    addresses: Addresses,
+    tasks: JoinSet<Result<(), ForwardError>>,
+    live: HashMap<Id, Live>,
+    log: Bucket,
+    pause: Option<Instant>,
+}
+
+impl Loop {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self {
+            gate,
+            addresses: Addresses::default(),
+            tasks: JoinSet::new(),
+            live: HashMap::new(),
+            log: Bucket::new(LOG_RATE, Instant::now()),
+            pause: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let pause = self.pause;
+            // Ends come first, so that their places are free again for those who wait.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                Some(identity) = self.gate.kicks.1.recv() => self.kick(&identity),
+                () = until(pause), if pause.is_some() => self.pause = None,
+                accepted = self.gate.listener.accept(), if pause.is_none() => self.accepted(accepted),
+            }
+        }
+        self.tasks.abort_all();
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.ended(ended);
+        }
+    }
+
+    fn accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // These concern the one connection that was to be accepted.
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::Interrupted
+                ) {
+                    self.pause = Some(Instant::now() + ACCEPT_PAUSE);
+                }
+                self.refused(Refusal::AcceptFailed, None, &error);
+                return;
+            }
+        };
+        let limits = self.gate.limits.clone();
+        let identity = match fresh_identity() {
+            Ok(identity) => identity,
+            Err(error) => return self.refused(Refusal::Inner, Some(peer), &error),
+        };
+        let address_rate = match self.addresses.enter(peer.ip(), &limits, Instant::now()) {
+            Ok(rate) => rate,
+            Err(refusal) => return self.refused(refusal, Some(peer), &"not let in"),
+        };
+        let shared = Shared {
+            memory: Some(Share::new(self.gate.memory.clone())),
+            address_rate,
+        };
+        self.gate.counters.opened();
+        let abort = self.tasks.spawn(serve(
+            stream,
+            self.gate.kind,
+            self.gate.inner.clone(),
+            identity,
+            limits,
+            shared,
+        ));
+        let live = Live {
+            peer,
+            identity,
+            abort,
+        };
+        self.live.insert(live.abort.id(), live);
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let (id, end) = match ended {
+            Ok((id, end)) => (id, Some(end)),
+            Err(error) => {
+                if error.is_panic() {
+                    tracing::error!(%error, "a connection's task panicked");
+                }
+                (error.id(), None)
+            }
+        };
+        let Some(live) = self.live.remove(&id) else {
+            return;
+        };
+        self.addresses.leave(live.peer.ip());
+        self.gate.counters.gone();
+        match end {
+            None => {}
+            Some(Ok(())) => self.gate.counters.closed(),
+            Some(Err(error)) => self.refused((&error).into(), Some(live.peer), &error),
+        }
+    }
+
+    /// Rare (a revoked key), so a search through all connections is good enough.
+    fn kick(&mut self, identity: &Identity) {
+        let found = self.live.values().find(|live| live.identity == *identity);
+        if let Some(live) = found {
+            live.abort.abort();
+            let peer = live.peer;
+            self.refused(Refusal::Kicked, Some(peer), &"dropped");
+        }
+    }
+
+    fn refused(&mut self, refusal: Refusal, peer: Option<SocketAddr>, why: &dyn std::fmt::Display) {
+        self.gate.counters.refused(refusal);
+        if self.log.spend(Instant::now()).is_ok() {
+            let peer: Option<IpAddr> = peer.map(|p| p.ip());
+            tracing::debug!(kind = ?self.gate.kind, refusal = refusal.name(), ?peer, %why, "gate refused a peer");
+        }
+    }
+}
+
+/// One connection from its first byte to its end.
+async fn serve(
+    stream: TcpStream,
+    kind: PortKind,
+    inner: Arc<PathBuf>,
+    identity: Identity,
+    limits: Arc<GateLimits>,
+    shared: Shared,
+) -> Result<(), ForwardError> {
+    let admitted = admit(stream, kind.role(), &limits.forward).await?;
+    // Only now does a stranger cost our own socket anything.
+    let inner = UnixStream::connect(inner.as_path())
+        .await
+        .map_err(ForwardError::Inner)?;
+    forward(admitted, inner, &identity, &limits.forward, shared).await
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}

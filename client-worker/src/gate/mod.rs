@@ -1,0 +1,183 @@
+//! The admission gate: the only thing of the client worker that listens on TCP.
+//!
+//! ```text
+//! stranger ═TCP═ [allow list · caps] ═ [handshake · whole bounded messages · rates] ═unix═ zeromq socket
+//! ```
+//!
+//! Owns who may connect, how many, and the counts of what was refused and why. What one connection may do is in
+//! [`maglica_proto::transport`]; sealing, and with it every question of trust, begins behind the gate.
+
+mod accept;
+mod addresses;
+mod counters;
+
+pub use counters::{GateCounters, GateSnapshot, Refusal};
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maglica_proto::net::IpPrefix;
+use maglica_proto::transport::bucket::Rate;
+use maglica_proto::transport::budget::Budget;
+use maglica_proto::transport::forward::{ForwardLimits, Identity};
+use maglica_proto::transport::rules::Role;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Which of the two ports a gate serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortKind {
+    /// 5556: REQ peers ask, the router behind answers.
+    Rep,
+    /// 5555: SUB peers listen.
+    Pub,
+}
+
+impl PortKind {
+    fn role(self) -> Role {
+        match self {
+            Self::Rep => Role::Requester,
+            Self::Pub => Role::Subscriber,
+        }
+    }
+}
+
+/// Bounds of one gate.
+#[derive(Debug, Clone)]
+pub struct GateLimits {
+    /// Connections in all. Lowered at bind when the process may not open that many files.
+    pub max_connections: usize,
+    /// Connections per address (IPv6: per /64, which is what one machine is given).
+    pub max_per_address: usize,
+    /// The same for loopback, where a whole simulated fleet or many commands come from one address.
+    pub max_per_loopback: usize,
+    /// Networks that may connect; empty means all. Loopback is not excepted.
+    pub allow: Vec<IpPrefix>,
+    /// Messages per address; loopback is not limited.
+    pub address_rate: Rate,
+    /// Bytes of messages under way, all connections together.
+    pub max_memory: usize,
+    /// Bounds of each connection.
+    pub forward: ForwardLimits,
+}
+
+impl Default for GateLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 4096,
+            max_per_address: 64,
+            max_per_loopback: 1024,
+            allow: Vec::new(),
+            address_rate: Rate {
+                per_second: 20_000.0,
+                burst: 20_000.0,
+            },
+            max_memory: 256 << 20,
+            forward: ForwardLimits::default(),
+        }
+    }
+}
+
+/// The peer's connection, the gate's towards our socket, and our socket's own end.
+const FILES_PER_CONNECTION: usize = 3;
+/// Both ports share the process.
+const GATES_PER_PROCESS: usize = 2;
+/// Files the rest of the daemon needs: store, logs, listeners, tools. Without these left, `zeromq`'s own accept loop would spin.
+const FILES_RESERVED: usize = 160;
+/// Requests to drop a connection that wait to be carried out; more than that are waited for.
+const KICK_QUEUE: usize = 64;
+
+/// A bound, not yet running gate.
+#[derive(Debug)]
+pub struct Gate {
+    listener: TcpListener,
+    kind: PortKind,
+    inner: Arc<PathBuf>,
+    limits: Arc<GateLimits>,
+    counters: Arc<GateCounters>,
+    memory: Arc<Budget>,
+    kicks: (mpsc::Sender<Identity>, mpsc::Receiver<Identity>),
+}
+
+/// Drops single connections of a running gate.
+#[derive(Debug, Clone)]
+pub struct GateHandle {
+    kicks: mpsc::Sender<Identity>,
+}
+
+impl GateHandle {
+    /// Closes the connection that our socket knows by `identity`; nothing happens when it is gone already.
+    pub async fn kick(&self, identity: Identity) {
+        // A gate that has ended has no connections left.
+        let _ = self.kicks.send(identity).await;
+    }
+}
+
+impl Gate {
+    /// Listens on `addr` for the `zeromq` socket that is bound at `inner`.
+    ///
+    /// # Errors
+    /// Those of listening, for instance an address in use.
+    pub async fn bind(
+        addr: SocketAddr,
+        kind: PortKind,
+        inner: &Path,
+        mut limits: GateLimits,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
+        let affordable = affordable_connections();
+        if affordable < limits.max_connections {
+            tracing::warn!(
+                %addr, wanted = limits.max_connections, affordable,
+                "the limit of open files allows fewer connections than configured"
+            );
+            limits.max_connections = affordable;
+        }
+        Ok(Self {
+            listener,
+            kind,
+            inner: Arc::new(inner.to_owned()),
+            memory: Budget::new(limits.max_memory),
+            limits: Arc::new(limits),
+            counters: Arc::default(),
+            kicks: mpsc::channel(KICK_QUEUE),
+        })
+    }
+
+    /// Where the gate listens.
+    ///
+    /// # Errors
+    /// That of the system call.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// What was let in and what was refused, also while the gate runs.
+    #[must_use]
+    pub fn counters(&self) -> Arc<GateCounters> {
+        self.counters.clone()
+    }
+
+    /// To drop single connections while the gate runs.
+    #[must_use]
+    pub fn handle(&self) -> GateHandle {
+        GateHandle {
+            kicks: self.kicks.0.clone(),
+        }
+    }
+
+    /// Lets peers in until `stop`; then all connections are closed before this returns.
+    pub async fn run(self, stop: CancellationToken) {
+        accept::Loop::new(self).run(stop).await;
+    }
+}
+
+/// How many connections the limit of open files leaves room for, at least one.
+fn affordable_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    (files.saturating_sub(FILES_RESERVED) / FILES_PER_CONNECTION / GATES_PER_PROCESS).max(1)
+}

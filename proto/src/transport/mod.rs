@@ -11,8 +11,9 @@
 //! | [`forward`] | one connection: handshakes on both sides, pump, time limits |
 //! | [`dial`] | resolving, connecting, the private unix socket of a dialled connection |
 //! | [`Requester`], [`Subscriber`] | what host worker and CLI use |
+//! | [`SealedRequester`] | the same with a sealed session: handshake, questions, answers |
 //!
-//! Not here: listening (the client worker's gate), sealing, retries.
+//! Not here: listening (the client worker's gate), retries.
 
 pub mod bucket;
 pub mod budget;
@@ -20,10 +21,12 @@ pub mod dial;
 pub mod forward;
 mod pump;
 mod requester;
+mod sealed;
 pub mod rules;
 mod subscriber;
 pub mod zmtp;
 
 pub use dial::{DialLimits, TransportError};
 pub use requester::Requester;
+pub use sealed::{SealedError, SealedRequester};
 pub use subscriber::Subscriber;

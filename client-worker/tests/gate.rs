@@ -1,5 +1,5 @@
-//! Port 5556 against peers without any key. Each test ends with an honest peer that is answered. T numbers are those of the list of
-//! attacks in the module documentation of the gate's design notes.
+//! Port 5556 against peers without any key. Each test ends with an honest peer that is answered. The T numbers are those of the
+//! table in the gate's documentation.
 
 mod peer;
 
@@ -33,10 +33,7 @@ async fn many_honest_peers_are_answered_each_its_own() {
                 let mut peer = RawPeer::shaken(addr, "REQ").await;
                 for n in 0..50 {
                     let question = format!("{who}/{n}");
-                    assert_eq!(
-                        peer.ask(question.as_bytes()).await,
-                        format!("re:{question}").as_bytes()
-                    );
+                    assert_eq!(peer.ask(question.as_bytes()).await, format!("re:{question}").as_bytes());
                 }
                 assert_eq!(peer.ask(b"big").await.len(), BIG);
                 assert_eq!(peer.ask(&vec![1; BIG]).await.len(), BIG + 3);
@@ -74,10 +71,7 @@ async fn t1_a_claimed_terabyte_closes_its_connection_only() {
 async fn t3_a_flood_of_requests_that_is_never_read_is_closed_and_blocks_nobody() {
     let served = Served::rep(limits()).await;
     let mut flood = RawPeer::shaken(served.addr, "REQ").await;
-    let _ = flood
-        .stream
-        .write_all(&b"\x01\x00\x00\x01x".repeat(2_000))
-        .await;
+    let _ = flood.stream.write_all(&b"\x01\x00\x00\x01x".repeat(2_000)).await;
     served.still_answers().await;
     served.refuses(Refusal::OutOfStep, 1).await;
     served.still_answers().await;
@@ -96,24 +90,15 @@ async fn t4_answers_that_are_never_read_end_their_connection_and_block_nobody() 
             served.still_answers().await;
         }
     };
-    tokio::time::timeout(LIMIT, asking)
-        .await
-        .expect("closed at last");
-    served
-        .refuses_one_of(&[Refusal::Backlog, Refusal::Stalled])
-        .await;
+    tokio::time::timeout(LIMIT, asking).await.expect("closed at last");
+    served.refuses_one_of(&[Refusal::Backlog, Refusal::Stalled]).await;
     served.still_answers().await;
 }
 
 #[tokio::test]
 async fn t3b_a_truncated_message_is_never_forwarded() {
     let served = Served::rep(limits()).await;
-    for cut in [
-        &b"\x01\x00\x00\x05hel"[..],
-        b"\x01\x00",
-        b"\x01",
-        b"\x00\xff12",
-    ] {
+    for cut in [&b"\x01\x00\x00\x05hel"[..], b"\x01\x00", b"\x01", b"\x00\xff12"] {
         let mut peer = RawPeer::shaken(served.addr, "REQ").await;
         peer.send(cut).await;
         drop(peer);
@@ -276,10 +261,7 @@ async fn a_ping_is_answered_with_its_context_and_does_not_disturb() {
 #[tokio::test]
 async fn a_peer_above_its_rate_is_slowed_down_and_not_closed() {
     let mut limits = limits();
-    limits.forward.rate = Rate {
-        per_second: 50.0,
-        burst: 5.0,
-    };
+    limits.forward.rate = Rate { per_second: 50.0, burst: 5.0 };
     let served = Served::rep(limits).await;
     let mut peer = RawPeer::shaken(served.addr, "REQ").await;
     let begun = Instant::now();
@@ -310,11 +292,7 @@ async fn unfinished_messages_share_one_budget() {
     drop(peers);
     served.has_open(0).await;
     let mut peer = RawPeer::shaken(served.addr, "REQ").await;
-    assert_eq!(
-        peer.ask(&vec![1; 300 * 1024]).await.len(),
-        300 * 1024 + 3,
-        "given back"
-    );
+    assert_eq!(peer.ask(&vec![1; 300 * 1024]).await.len(), 300 * 1024 + 3, "given back");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod peer;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use maglica_client_worker::gate::{GateLimits, Refusal};
+use maglica_client_worker::gate::{GateLimits, Refusal, raise_file_limit};
 use peer::{RawPeer, Served};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,10 +17,7 @@ async fn without_descriptors_the_gate_waits_instead_of_turning_in_circles_and_re
     served.still_answers().await;
     served.has_open(0).await;
     let before = getrlimit(Resource::Nofile);
-    let lowered = Rlimit {
-        current: Some(FILES),
-        ..before
-    };
+    let lowered = Rlimit { current: Some(FILES), ..before };
     setrlimit(Resource::Nofile, lowered).unwrap();
     let mut held = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
@@ -36,5 +33,12 @@ async fn without_descriptors_the_gate_waits_instead_of_turning_in_circles_and_re
     drop(held);
     drop(stranger);
     served.still_answers().await;
-    setrlimit(Resource::Nofile, before).unwrap();
+    // What a daemon does at its start.
+    raise_file_limit(100).unwrap();
+    let raised = getrlimit(Resource::Nofile);
+    assert_eq!(raised.maximum, before.maximum);
+    let wanted = before.maximum.map_or(760, |most| most.min(760));
+    assert_eq!(raised.current, Some(wanted));
+    raise_file_limit(1).unwrap();
+    assert_eq!(getrlimit(Resource::Nofile), raised, "never lowered");
 }

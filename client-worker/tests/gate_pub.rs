@@ -1,9 +1,6 @@
 //! Port 5555 against peers without any key.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: a panic is how a test fails"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
 mod peer;
 
@@ -33,10 +30,7 @@ async fn until_received<F: Future>(port: &mut PubPort, topic: &[u8], received: F
 
 async fn still_publishes(served: &Served, port: &mut PubPort) {
     let addr = served.addr.to_string();
-    let mut subscriber =
-        Subscriber::connect(&addr, &[b"host1/".to_vec()], None, DialLimits::default())
-            .await
-            .unwrap();
+    let mut subscriber = Subscriber::connect(&addr, &[b"host1/".to_vec()], None, DialLimits::default()).await.unwrap();
     let got = until_received(port, b"host1/job", subscriber.next()).await;
     assert_eq!(got.unwrap(), (b"host1/job".to_vec(), b"hello".to_vec()));
 }
@@ -75,8 +69,7 @@ async fn t9_empty_long_or_many_subscriptions_end_the_connection() {
     long.is_closed().await;
     let mut many = RawPeer::shaken(served.addr, "SUB").await;
     for n in 0..9 {
-        many.send_frames(&[format!("\x01topic{n}/").as_bytes()])
-            .await;
+        many.send_frames(&[format!("\x01topic{n}/").as_bytes()]).await;
     }
     many.is_closed().await;
     served.refuses(Refusal::Subscription, 3).await;
@@ -98,16 +91,12 @@ async fn t11_a_subscriber_that_stops_reading_is_closed_and_the_others_go_on() {
     until_received(&mut port, b"host1/a", stopped.message()).await;
     let flood = async {
         while served.counters.snapshot().open > 0 {
-            port.publish(b"host1/a", vec![0; 64 * 1024].into())
-                .await
-                .unwrap();
+            port.publish(b"host1/a", vec![0; 64 * 1024].into()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::time::timeout(LIMIT, flood).await.expect("closed");
-    served
-        .refuses_one_of(&[Refusal::Backlog, Refusal::Stalled])
-        .await;
+    served.refuses_one_of(&[Refusal::Backlog, Refusal::Stalled]).await;
     still_publishes(&served, &mut port).await;
 }
 
@@ -129,32 +118,20 @@ async fn a_peer_that_never_subscribes_is_closed_and_one_that_did_is_kept() {
 async fn a_closed_connection_is_an_error_of_the_subscriber_at_once() {
     let (served, _port) = Served::publisher(GateLimits::default()).await;
     let addr = served.addr.to_string();
-    let mut subscriber =
-        Subscriber::connect(&addr, &[b"host1/".to_vec()], None, DialLimits::default())
-            .await
-            .unwrap();
+    let mut subscriber = Subscriber::connect(&addr, &[b"host1/".to_vec()], None, DialLimits::default()).await.unwrap();
     served.stop().await;
     for _ in 0..2 {
         let end = tokio::time::timeout(LIMIT, subscriber.next()).await;
         let error = end.expect("does not hang").unwrap_err();
-        assert!(
-            matches!(&error, TransportError::Closed { addr: a } if *a == addr),
-            "{error}"
-        );
+        assert!(matches!(&error, TransportError::Closed { addr: a } if *a == addr), "{error}");
     }
 }
 
 #[tokio::test]
 async fn topics_that_cannot_be_subscribed_to_are_refused_before_dialling() {
     for topic in [&b""[..], b"\xff\xfe", "häst".as_bytes(), &[b'x'; 65]] {
-        let error = Subscriber::connect(
-            "127.0.0.1:1",
-            &[topic.to_vec()],
-            None,
-            DialLimits::default(),
-        )
-        .await
-        .unwrap_err();
+        let error =
+            Subscriber::connect("127.0.0.1:1", &[topic.to_vec()], None, DialLimits::default()).await.unwrap_err();
         assert!(matches!(error, TransportError::Topic { .. }), "{error}");
     }
 }

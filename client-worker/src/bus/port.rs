@@ -22,8 +22,8 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use zeromq::{
-    PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend,
-    ZmqError, ZmqMessage, ZmqResult,
+    PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqError, ZmqMessage,
+    ZmqResult,
 };
 
 /// `sun_path` of Linux holds 108 bytes, the last of which is zero.
@@ -110,12 +110,7 @@ impl RepPort {
         let mut socket = RouterSocket::new();
         file.adopt(socket.bind_listener(listener).await)?;
         let (sender, receiver) = socket.split();
-        Ok(Self {
-            receiver,
-            replier: RepReplier::new(sender),
-            file,
-            malformed: 0,
-        })
+        Ok(Self { receiver, replier: RepReplier::new(sender), file, malformed: 0 })
     }
 
     /// To answer from any task.
@@ -136,11 +131,7 @@ impl RepPort {
     /// When the socket itself has failed, not a peer.
     pub async fn recv(&mut self) -> Result<(Peer, Bytes), PortError> {
         loop {
-            let message = self
-                .receiver
-                .recv()
-                .await
-                .map_err(|e| self.file.failed(e))?;
+            let message = self.receiver.recv().await.map_err(|e| self.file.failed(e))?;
             let mut frames = message.into_vecdeque();
             if let (REQUEST_FRAMES, Some(identity), Some([])) =
                 (frames.len(), frames.front(), frames.get(1).map(|f| &f[..]))
@@ -175,11 +166,7 @@ impl RepReplier {
                 }
             }
         });
-        Self {
-            sender,
-            slow,
-            dropped,
-        }
+        Self { sender, slow, dropped }
     }
 
     /// Sends the one answer to a request. False when it was dropped: the peer is gone, or takes nothing and too many wait already.
@@ -190,10 +177,7 @@ impl RepReplier {
         let mut sender = self.sender.clone();
         let mut sending: Sending = Box::pin(async move { sender.send(frames).await });
         // Nearly always done at the first look: `send` only puts the message into the peer's queue. Otherwise it goes on elsewhere.
-        let sent = match sending
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
+        let sent = match sending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result.is_ok(),
             Poll::Pending => return self.slow.try_send(sending).is_ok() || self.count_dropped(),
         };
@@ -237,10 +221,7 @@ impl PubPort {
     pub async fn publish(&mut self, topic: &[u8], payload: Bytes) -> Result<(), PortError> {
         let mut message = ZmqMessage::from(Bytes::copy_from_slice(topic));
         message.push_back(payload);
-        self.socket
-            .send(message)
-            .await
-            .map_err(|e| self.file.failed(e))
+        self.socket.send(message).await.map_err(|e| self.file.failed(e))
     }
 }
 
@@ -263,17 +244,11 @@ impl SocketFile {
                 most: MAX_PATH - BINDING_SUFFIX,
             });
         }
-        let failed = |source| PortError::Bind {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| PortError::Bind { path: path.to_owned(), source };
         let folder = path.parent().unwrap_or(Path::new("."));
         let mode = folder.metadata().map_err(failed)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(PortError::FolderOpen {
-                path: folder.to_owned(),
-                mode,
-            });
+            return Err(PortError::FolderOpen { path: folder.to_owned(), mode });
         }
         let mut binding = path.as_os_str().to_owned();
         let number = BINDINGS.fetch_add(1, Ordering::Relaxed);
@@ -290,20 +265,13 @@ impl SocketFile {
     }
 
     fn failed(&self, source: ZmqError) -> PortError {
-        PortError::Socket {
-            path: self.path.clone(),
-            source: Box::new(source),
-        }
+        PortError::Socket { path: self.path.clone(), source: Box::new(source) }
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self
-            .path
-            .symlink_metadata()
-            .is_ok_and(|now| now.ino() == self.inode)
-        {
+        if self.path.symlink_metadata().is_ok_and(|now| now.ino() == self.inode) {
             // Nobody is harmed by a file that stays: the next bind replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -329,10 +297,7 @@ mod tests {
         assert!(error.to_string().contains(long.to_str().unwrap()));
         let open = folder(0o755);
         let error = PubPort::bind(&open.path().join("pub")).await.err().unwrap();
-        assert!(
-            matches!(error, PortError::FolderOpen { mode: 0o755, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, PortError::FolderOpen { mode: 0o755, .. }), "{error}");
     }
 
     #[tokio::test]

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use maglica_proto::transport::bucket::{Bucket, Rate};
 use maglica_proto::transport::budget::Share;
-use maglica_proto::transport::forward::{
-    ForwardError, Identity, Shared, admit, forward, fresh_identity,
-};
+use maglica_proto::transport::forward::{ForwardError, Identity, Shared, admit, forward, fresh_identity};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +20,7 @@ use super::{Gate, GateLimits, PortKind, Refusal};
 /// Without descriptors `accept` fails at once and again: wait for connections to end instead of turning in circles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Strangers must not fill the log: a few lines at once, then one a second.
-const LOG_RATE: Rate = Rate {
-    per_second: 1.0,
-    burst: 20.0,
-};
+const LOG_RATE: Rate = Rate { per_second: 1.0, burst: 20.0 };
 
 type Ended = Result<(Id, Result<(), ForwardError>), JoinError>;
 
@@ -82,9 +77,7 @@ impl Loop {
                 // These concern the one connection that was to be accepted.
                 if !matches!(
                     error.kind(),
-                    io::ErrorKind::ConnectionAborted
-                        | io::ErrorKind::ConnectionReset
-                        | io::ErrorKind::Interrupted
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
                 ) {
                     self.pause = Some(Instant::now() + ACCEPT_PAUSE);
                 }
@@ -101,24 +94,10 @@ impl Loop {
             Ok(rate) => rate,
             Err(refusal) => return self.refused(refusal, Some(peer), &"not let in"),
         };
-        let shared = Shared {
-            memory: Some(Share::new(self.gate.memory.clone())),
-            address_rate,
-        };
+        let shared = Shared { memory: Some(Share::new(self.gate.memory.clone())), address_rate };
         self.gate.counters.opened();
-        let abort = self.tasks.spawn(serve(
-            stream,
-            self.gate.kind,
-            self.gate.inner.clone(),
-            identity,
-            limits,
-            shared,
-        ));
-        let live = Live {
-            peer,
-            identity,
-            abort,
-        };
+        let abort = self.tasks.spawn(serve(stream, self.gate.kind, self.gate.inner.clone(), identity, limits, shared));
+        let live = Live { peer, identity, abort };
         self.live.insert(live.abort.id(), live);
     }
 
@@ -174,9 +153,7 @@ async fn serve(
 ) -> Result<(), ForwardError> {
     let admitted = admit(stream, kind.role(), &limits.forward).await?;
     // Only now does a stranger cost our own socket anything.
-    let inner = UnixStream::connect(inner.as_path())
-        .await
-        .map_err(ForwardError::Inner)?;
+    let inner = UnixStream::connect(inner.as_path()).await.map_err(ForwardError::Inner)?;
     forward(admitted, inner, &identity, &limits.forward, shared).await
 }
 

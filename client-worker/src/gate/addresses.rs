@@ -40,15 +40,10 @@ impl Addresses {
         if self.total >= limits.max_connections {
             return Err(Refusal::TotalLimit);
         }
-        let most = if ip.is_loopback() {
-            limits.max_per_loopback
-        } else {
-            limits.max_per_address
-        };
+        let most = if ip.is_loopback() { limits.max_per_loopback } else { limits.max_per_address };
         let entry = self.entries.entry(site(ip)).or_insert_with(|| Entry {
             connections: 0,
-            rate: (!ip.is_loopback())
-                .then(|| Arc::new(SharedBucket::new(limits.address_rate, now))),
+            rate: (!ip.is_loopback()).then(|| Arc::new(SharedBucket::new(limits.address_rate, now))),
         });
         if entry.connections >= most {
             return Err(Refusal::AddressLimit);
@@ -84,18 +79,11 @@ mod tests {
     use super::*;
 
     fn limits() -> GateLimits {
-        GateLimits {
-            max_connections: 4,
-            max_per_address: 2,
-            max_per_loopback: 3,
-            ..GateLimits::default()
-        }
+        GateLimits { max_connections: 4, max_per_address: 2, max_per_loopback: 3, ..GateLimits::default() }
     }
 
     fn enter(table: &mut Addresses, ip: &str, limits: &GateLimits) -> Result<(), Refusal> {
-        table
-            .enter(ip.parse().unwrap(), limits, Instant::now())
-            .map(drop)
+        table.enter(ip.parse().unwrap(), limits, Instant::now()).map(drop)
     }
 
     #[test]
@@ -104,22 +92,12 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(enter(&mut table, "192.0.2.1", &limits), Ok(()));
         }
-        assert_eq!(
-            enter(&mut table, "192.0.2.1", &limits),
-            Err(Refusal::AddressLimit)
-        );
-        assert_eq!(
-            enter(&mut table, "::ffff:192.0.2.1", &limits),
-            Err(Refusal::AddressLimit),
-            "the same machine"
-        );
+        assert_eq!(enter(&mut table, "192.0.2.1", &limits), Err(Refusal::AddressLimit));
+        assert_eq!(enter(&mut table, "::ffff:192.0.2.1", &limits), Err(Refusal::AddressLimit), "the same machine");
         for _ in 0..2 {
             assert_eq!(enter(&mut table, "127.0.0.1", &limits), Ok(()));
         }
-        assert_eq!(
-            enter(&mut table, "127.0.0.1", &limits),
-            Err(Refusal::TotalLimit)
-        );
+        assert_eq!(enter(&mut table, "127.0.0.1", &limits), Err(Refusal::TotalLimit));
         table.leave("192.0.2.1".parse().unwrap());
         assert_eq!(enter(&mut table, "127.0.0.1", &limits), Ok(()));
         for _ in 0..3 {
@@ -134,28 +112,18 @@ mod tests {
         let (mut table, limits) = (Addresses::default(), limits());
         assert_eq!(enter(&mut table, "2001:db8::1", &limits), Ok(()));
         assert_eq!(enter(&mut table, "2001:db8::2", &limits), Ok(()));
-        assert_eq!(
-            enter(&mut table, "2001:db8::3", &limits),
-            Err(Refusal::AddressLimit)
-        );
+        assert_eq!(enter(&mut table, "2001:db8::3", &limits), Err(Refusal::AddressLimit));
         assert_eq!(enter(&mut table, "2001:db8:0:1::1", &limits), Ok(()));
     }
 
     #[test]
     fn an_allow_list_keeps_everybody_else_out() {
-        let limits = GateLimits {
-            allow: vec!["192.0.2.0/24".parse().unwrap()],
-            ..limits()
-        };
+        let limits = GateLimits { allow: vec!["192.0.2.0/24".parse().unwrap()], ..limits() };
         let mut table = Addresses::default();
         assert_eq!(enter(&mut table, "192.0.2.9", &limits), Ok(()));
         assert_eq!(enter(&mut table, "::ffff:192.0.2.9", &limits), Ok(()));
         for other in ["198.51.100.1", "127.0.0.1", "::1"] {
-            assert_eq!(
-                enter(&mut table, other, &limits),
-                Err(Refusal::NotAllowed),
-                "{other}"
-            );
+            assert_eq!(enter(&mut table, other, &limits), Err(Refusal::NotAllowed), "{other}");
         }
     }
 }

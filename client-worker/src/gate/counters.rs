@@ -117,9 +117,7 @@ impl From<&ForwardError> for Refusal {
                 | Violation::Ready
                 | Violation::SocketType => Self::Handshake,
                 Violation::Flags(_) | Violation::Command => Self::Framing,
-                Violation::FrameTooBig(_) | Violation::TooManyFrames | Violation::MessageTooBig => {
-                    Self::TooLarge
-                }
+                Violation::FrameTooBig(_) | Violation::TooManyFrames | Violation::MessageTooBig => Self::TooLarge,
                 Violation::Envelope => Self::Envelope,
                 Violation::OutOfStep => Self::OutOfStep,
                 Violation::Subscription => Self::Subscription,

@@ -4,6 +4,18 @@
 //! stranger ═TCP═ [allow list · caps] ═ [handshake · whole bounded messages · rates] ═unix═ zeromq socket
 //! ```
 //!
+//! What it is there to stop, each of which ends, blocks or fills a bare `zeromq` socket and needs no key:
+//!
+//! | | a peer … |
+//! | --- | --- |
+//! | T1 | claims a frame of a terabyte |
+//! | T3, T4 | asks and never reads the answers |
+//! | T3b | leaves in the middle of a frame |
+//! | T7, T7b | opens connections and says nothing; opens more than there are file descriptors |
+//! | T8 | announces the identity of another peer |
+//! | T9, T10 | subscribes without end; sends a message without end |
+//! | T11 | subscribes to everything and stops reading |
+//!
 //! Owns who may connect, how many, and the counts of what was refused and why. What one connection may do is in
 //! [`maglica_proto::transport`]; sealing, and with it every question of trust, begins behind the gate.
 
@@ -71,10 +83,7 @@ impl Default for GateLimits {
             max_per_address: 64,
             max_per_loopback: 1024,
             allow: Vec::new(),
-            address_rate: Rate {
-                per_second: 20_000.0,
-                burst: 20_000.0,
-            },
+            address_rate: Rate { per_second: 20_000.0, burst: 20_000.0 },
             max_memory: 256 << 20,
             forward: ForwardLimits::default(),
         }
@@ -121,12 +130,7 @@ impl Gate {
     ///
     /// # Errors
     /// Those of listening, for instance an address in use.
-    pub async fn bind(
-        addr: SocketAddr,
-        kind: PortKind,
-        inner: &Path,
-        mut limits: GateLimits,
-    ) -> io::Result<Self> {
+    pub async fn bind(addr: SocketAddr, kind: PortKind, inner: &Path, mut limits: GateLimits) -> io::Result<Self> {
         let listener = TcpListener::bind(addr).await?;
         let affordable = affordable_connections();
         if affordable < limits.max_connections {
@@ -164,15 +168,30 @@ impl Gate {
     /// To drop single connections while the gate runs.
     #[must_use]
     pub fn handle(&self) -> GateHandle {
-        GateHandle {
-            kicks: self.kicks.0.clone(),
-        }
+        GateHandle { kicks: self.kicks.0.clone() }
     }
 
     /// Lets peers in until `stop`; then all connections are closed before this returns.
     pub async fn run(self, stop: CancellationToken) {
         accept::Loop::new(self).run(stop).await;
     }
+}
+
+/// Raises the process's own limit of open files, within what the system allows, to what two gates with `connections` each need.
+/// To be called once before the first [`Gate::bind`]; a limit that stays too low is said there.
+///
+/// # Errors
+/// That of the system call.
+pub fn raise_file_limit(connections: usize) -> io::Result<()> {
+    let resource = rustix::process::Resource::Nofile;
+    let mut limit = rustix::process::getrlimit(resource);
+    let wanted = FILES_RESERVED + connections * FILES_PER_CONNECTION * GATES_PER_PROCESS;
+    let wanted = limit.maximum.map_or(wanted as u64, |most| most.min(wanted as u64));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        rustix::process::setrlimit(resource, limit)?;
+    }
+    Ok(())
 }
 
 /// How many connections the limit of open files leaves room for, at least one.

@@ -72,9 +72,7 @@ impl Served {
                 };
             }
         });
-        let gate = Gate::bind(addr, PortKind::Rep, &path, limits)
-            .await
-            .unwrap();
+        let gate = Gate::bind(addr, PortKind::Rep, &path, limits).await.unwrap();
         Self::start(gate, Some(service), dir)
     }
 
@@ -83,9 +81,7 @@ impl Served {
         let path = dir.path().join("pub");
         let port = PubPort::bind(&path).await.unwrap();
         let addr = "127.0.0.1:0".parse().unwrap();
-        let gate = Gate::bind(addr, PortKind::Pub, &path, limits)
-            .await
-            .unwrap();
+        let gate = Gate::bind(addr, PortKind::Pub, &path, limits).await.unwrap();
         (Self::start(gate, None, dir), port)
     }
 
@@ -115,8 +111,7 @@ impl Served {
 
     pub(crate) async fn refuses_at_least(&self, refusal: Refusal, count: u64) {
         let reached = || self.refused(refusal) >= count;
-        self.wait_for(&format!("{refusal:?} × {count}"), reached)
-            .await;
+        self.wait_for(&format!("{refusal:?} × {count}"), reached).await;
     }
 
     /// Waits until exactly this many were refused for this reason.
@@ -128,8 +123,7 @@ impl Served {
     /// Waits until one was refused for one of these reasons, where which one is a matter of the kernel's buffers.
     pub(crate) async fn refuses_one_of(&self, refusals: &[Refusal]) {
         let sum = || refusals.iter().map(|&r| self.refused(r)).sum::<u64>();
-        self.wait_for(&format!("one of {refusals:?}"), || sum() >= 1)
-            .await;
+        self.wait_for(&format!("one of {refusals:?}"), || sum() >= 1).await;
         assert_eq!(sum(), 1);
     }
 
@@ -167,10 +161,7 @@ impl Served {
 }
 
 fn private_dir() -> TempDir {
-    tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir()
-        .unwrap()
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap()
 }
 
 /// A TCP connection without a library.
@@ -182,10 +173,7 @@ pub(crate) struct RawPeer {
 impl RawPeer {
     /// Connected, nothing said.
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        Self {
-            stream: TcpStream::connect(addr).await.unwrap(),
-            decoder: Decoder::new(Limits::default()),
-        }
+        Self { stream: TcpStream::connect(addr).await.unwrap(), decoder: Decoder::new(Limits::default()) }
     }
 
     /// Connected and through the handshake.
@@ -193,11 +181,7 @@ impl RawPeer {
         Self::shaken_as(addr, socket_type, None).await
     }
 
-    pub(crate) async fn shaken_as(
-        addr: SocketAddr,
-        socket_type: &str,
-        identity: Option<&[u8]>,
-    ) -> Self {
+    pub(crate) async fn shaken_as(addr: SocketAddr, socket_type: &str, identity: Option<&[u8]>) -> Self {
         let mut peer = Self::connect(addr).await;
         peer.send(&greeting()).await;
         peer.send(&encode_ready(socket_type, identity)).await;

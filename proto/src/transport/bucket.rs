@@ -27,11 +27,7 @@ impl Bucket {
     /// A full bucket.
     #[must_use]
     pub fn new(rate: Rate, now: Instant) -> Self {
-        Self {
-            rate,
-            tokens: rate.burst,
-            at: now,
-        }
+        Self { rate, tokens: rate.burst, at: now }
     }
 
     /// Counts one message that came, whatever is in the bucket.
@@ -41,10 +37,7 @@ impl Bucket {
     pub fn spend(&mut self, now: Instant) -> Result<(), Duration> {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = self.at.max(now);
-        self.tokens = passed
-            .mul_add(self.rate.per_second, self.tokens)
-            .min(self.rate.burst)
-            - 1.0;
+        self.tokens = passed.mul_add(self.rate.per_second, self.tokens).min(self.rate.burst) - 1.0;
         if self.tokens >= 0.0 {
             return Ok(());
         }
@@ -69,10 +62,7 @@ impl SharedBucket {
     /// # Errors
     /// How long to pause before reading the next one.
     pub fn spend(&self, now: Instant) -> Result<(), Duration> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .spend(now)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).spend(now)
     }
 }
 
@@ -83,18 +73,12 @@ mod tests {
     #[test]
     fn a_burst_passes_then_the_rate_holds() {
         let start = Instant::now();
-        let rate = Rate {
-            per_second: 10.0,
-            burst: 3.0,
-        };
+        let rate = Rate { per_second: 10.0, burst: 3.0 };
         let mut bucket = Bucket::new(rate, start);
         assert!((0..3).all(|_| bucket.spend(start).is_ok()));
         let wait = bucket.spend(start).unwrap_err();
         assert!(wait <= Duration::from_millis(101) && wait > Duration::from_millis(90));
-        assert!(
-            bucket.spend(start + wait).is_err(),
-            "the debt is paid, no more"
-        );
+        assert!(bucket.spend(start + wait).is_err(), "the debt is paid, no more");
         let later = start + Duration::from_secs(3600);
         assert_eq!((0..10).filter(|_| bucket.spend(later).is_ok()).count(), 3);
     }

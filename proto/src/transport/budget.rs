@@ -46,12 +46,7 @@ impl Share {
         let want = bytes.saturating_sub(FREE).next_multiple_of(STEP);
         if want > self.held {
             let more = want - self.held;
-            let taken = self
-                .budget
-                .0
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                    left.checked_sub(more)
-                });
+            let taken = self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more));
             if taken.is_err() {
                 return false;
             }

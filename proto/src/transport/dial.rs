@@ -26,10 +26,7 @@ pub struct DialLimits {
 
 impl Default for DialLimits {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            forward: ForwardLimits::default(),
-        }
+        Self { connect: Duration::from_secs(5), forward: ForwardLimits::default() }
     }
 }
 
@@ -138,28 +135,16 @@ impl Link {
         run_dir: Option<&Path>,
         limits: &DialLimits,
     ) -> Result<Self, TransportError> {
-        let stream = timeout(limits.connect, connect(addr)).await.map_err(|_| {
-            TransportError::NoAnswer {
-                addr: addr.to_owned(),
-                waited: limits.connect,
-            }
-        })??;
-        let admitted = admit(stream, role, &limits.forward)
+        let stream = timeout(limits.connect, connect(addr))
             .await
-            .map_err(|e| classify(addr, e))?;
-        let local = |doing| {
-            move |source| TransportError::Local {
-                addr: addr.to_owned(),
-                doing,
-                source,
-            }
-        };
+            .map_err(|_| TransportError::NoAnswer { addr: addr.to_owned(), waited: limits.connect })??;
+        let admitted = admit(stream, role, &limits.forward).await.map_err(|e| classify(addr, e))?;
+        let local = |doing| move |source| TransportError::Local { addr: addr.to_owned(), doing, source };
         let identity = fresh_identity().map_err(local("making an identity"))?;
         let dir = private_dir(run_dir).map_err(local("making a private folder"))?;
         let path = dir.path().join("zmq");
         let endpoint = format!("ipc://{}", path.display());
-        let listener =
-            UnixListener::bind(&path).map_err(local("listening on a private unix socket"))?;
+        let listener = UnixListener::bind(&path).map_err(local("listening on a private unix socket"))?;
         let limits = limits.forward;
         let task = tokio::spawn(async move {
             let (inner, _) = timeout(limits.handshake, listener.accept())
@@ -169,12 +154,7 @@ impl Link {
             drop(listener);
             forward(admitted, inner, &identity, &limits, Shared::default()).await
         });
-        Ok(Self {
-            addr: addr.to_owned(),
-            endpoint,
-            dir: Some(dir),
-            task: Some(task),
-        })
+        Ok(Self { addr: addr.to_owned(), endpoint, dir: Some(dir), task: Some(task) })
     }
 
     /// What our own socket connects to.
@@ -200,15 +180,11 @@ impl Link {
         };
         self.task = None;
         match end {
-            Ok(Ok(())) => TransportError::Closed {
-                addr: self.addr.clone(),
-            },
+            Ok(Ok(())) => TransportError::Closed { addr: self.addr.clone() },
             Ok(Err(error)) => classify(&self.addr, error),
-            Err(error) => TransportError::Local {
-                addr: self.addr.clone(),
-                doing: "forwarding",
-                source: io::Error::other(error),
-            },
+            Err(error) => {
+                TransportError::Local { addr: self.addr.clone(), doing: "forwarding", source: io::Error::other(error) }
+            }
         }
     }
 
@@ -235,17 +211,11 @@ impl Drop for Link {
 
 fn private_dir(run_dir: Option<&Path>) -> io::Result<TempDir> {
     let parent = run_dir.map_or_else(std::env::temp_dir, PathBuf::from);
-    tempfile::Builder::new()
-        .prefix("maglica-")
-        .permissions(std::fs::Permissions::from_mode(0o700))
-        .tempdir_in(parent)
+    tempfile::Builder::new().prefix("maglica-").permissions(std::fs::Permissions::from_mode(0o700)).tempdir_in(parent)
 }
 
 async fn connect(addr: &str) -> Result<TcpStream, TransportError> {
-    let unresolvable = |source| TransportError::Unresolvable {
-        addr: addr.to_owned(),
-        source,
-    };
+    let unresolvable = |source| TransportError::Unresolvable { addr: addr.to_owned(), source };
     // An address needs no resolver, and so no thread.
     let candidates = match addr.parse::<SocketAddr>() {
         Ok(address) => vec![address],
@@ -273,10 +243,7 @@ fn classify(addr: &str, error: ForwardError) -> TransportError {
     let addr = addr.to_owned();
     match error {
         ForwardError::Violation(_) | ForwardError::Truncated | ForwardError::MessageTimeout(_) => {
-            TransportError::Protocol {
-                addr,
-                source: error,
-            }
+            TransportError::Protocol { addr, source: error }
         }
         ForwardError::HandshakeTimeout(waited) | ForwardError::Stalled(waited) => {
             TransportError::NoAnswer { addr, waited }
@@ -285,15 +252,9 @@ fn classify(addr: &str, error: ForwardError) -> TransportError {
         ForwardError::HandshakeClosed | ForwardError::Outer(_) | ForwardError::Idle(_) => {
             TransportError::Closed { addr }
         }
-        ForwardError::Inner(source) => TransportError::Local {
-            addr,
-            doing: "forwarding",
-            source,
-        },
-        ForwardError::Backlog(_) | ForwardError::Budget => TransportError::Local {
-            addr,
-            doing: "forwarding",
-            source: io::Error::other(error),
-        },
+        ForwardError::Inner(source) => TransportError::Local { addr, doing: "forwarding", source },
+        ForwardError::Backlog(_) | ForwardError::Budget => {
+            TransportError::Local { addr, doing: "forwarding", source: io::Error::other(error) }
+        }
     }
 }

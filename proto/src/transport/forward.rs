@@ -72,10 +72,7 @@ impl Default for ForwardLimits {
             // All answers a peer can have asked for, at their largest.
             max_backlog: 9 * super::zmtp::MAX_MESSAGE,
             // Measured: 16 clients together make 38,000 round trips a second.
-            rate: Rate {
-                per_second: 10_000.0,
-                burst: 10_000.0,
-            },
+            rate: Rate { per_second: 10_000.0, burst: 10_000.0 },
             zmtp: Limits::default(),
             rules: RuleLimits::default(),
         }
@@ -165,11 +162,7 @@ pub struct Admitted {
 ///
 /// # Errors
 /// Every way in which the peer can fail it; the connection is dropped.
-pub async fn admit(
-    mut stream: TcpStream,
-    role: Role,
-    limits: &ForwardLimits,
-) -> Result<Admitted, ForwardError> {
+pub async fn admit(mut stream: TcpStream, role: Role, limits: &ForwardLimits) -> Result<Admitted, ForwardError> {
     tune(&stream).map_err(ForwardError::Outer)?;
     let ready = encode_ready(role.shown_outside(), None);
     let work = exchange(&mut stream, &ready, limits.zmtp, role.accepts());
@@ -181,11 +174,7 @@ pub async fn admit(
             Exchange::Violation(v) => ForwardError::Violation(v),
             Exchange::Io(e) => ForwardError::Outer(e),
         })?;
-    Ok(Admitted {
-        stream,
-        decoder,
-        role,
-    })
+    Ok(Admitted { stream, decoder, role })
 }
 
 /// Does the handshake with our own socket under `identity`, then forwards until one side ends.

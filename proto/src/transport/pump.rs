@@ -98,8 +98,7 @@ impl<'a> Pump<'a> {
             let wake = state.check_time(now)?;
             let read_outer = state.reads_outer();
             let read_inner = !state.inner_closed;
-            let (write_outer, write_inner) =
-                (!state.to_outer.is_empty(), !state.to_inner.is_empty());
+            let (write_outer, write_inner) = (!state.to_outer.is_empty(), !state.to_inner.is_empty());
             let event = tokio::select! {
                 biased;
                 n = outer_write.write(&state.to_outer), if write_outer => Event::ToOuter(n),
@@ -151,8 +150,7 @@ impl State<'_> {
             Role::Answerer | Role::Publisher => true,
             Role::Requester | Role::Subscriber => false,
         };
-        (self.inner_closed && self.to_outer.is_empty())
-            || (self.outer_closed && (!dialled || self.to_inner.is_empty()))
+        (self.inner_closed && self.to_outer.is_empty()) || (self.outer_closed && (!dialled || self.to_inner.is_empty()))
     }
 
     fn reads_outer(&self) -> bool {
@@ -196,10 +194,7 @@ impl State<'_> {
     /// Counts a message against the connection's and the address's rate.
     fn count(&mut self, now: Instant) {
         let address = self.shared.address_rate.as_ref();
-        let waits = [
-            self.bucket.spend(now).err(),
-            address.and_then(|bucket| bucket.spend(now).err()),
-        ];
+        let waits = [self.bucket.spend(now).err(), address.and_then(|bucket| bucket.spend(now).err())];
         self.throttled_until = waits.into_iter().flatten().max().map(|wait| now + wait);
     }
 
@@ -214,11 +209,7 @@ impl State<'_> {
 
     /// Whole messages of our socket go to the peer's buffer.
     fn take_from_inner(&mut self, now: Instant) -> Result<(), ForwardError> {
-        while let Some(item) = self
-            .from_inner
-            .next()
-            .map_err(|v| ForwardError::Inner(io::Error::other(v)))?
-        {
+        while let Some(item) = self.from_inner.next().map_err(|v| ForwardError::Inner(io::Error::other(v)))? {
             if let Item::Message(message) = item {
                 self.rules.from_inner()?;
                 self.active_at = now;
@@ -235,10 +226,7 @@ impl State<'_> {
     }
 
     fn charge(&mut self) -> Result<(), ForwardError> {
-        let held = self.from_outer.buffered()
-            + self.from_inner.buffered()
-            + self.to_inner.len()
-            + self.to_outer.len();
+        let held = self.from_outer.buffered() + self.from_inner.buffered() + self.to_inner.len() + self.to_outer.len();
         let share = self.shared.memory.as_mut();
         if share.is_none_or(|share| share.set(held)) {
             return Ok(());

@@ -45,12 +45,7 @@ impl Requester {
     /// without it in the system's folder for temporary files.
     #[must_use]
     pub fn new(addr: String, run_dir: Option<PathBuf>, limits: DialLimits) -> Self {
-        Self {
-            addr,
-            run_dir,
-            limits,
-            connection: None,
-        }
+        Self { addr, run_dir, limits, connection: None }
     }
 
     /// The address asked.
@@ -63,37 +58,21 @@ impl Requester {
     ///
     /// # Errors
     /// Each [`TransportError`] names the address. After one, the question may or may not have been received.
-    pub async fn request(
-        &mut self,
-        payload: Vec<u8>,
-        limit: Duration,
-    ) -> Result<Vec<u8>, TransportError> {
+    pub async fn request(&mut self, payload: Vec<u8>, limit: Duration) -> Result<Vec<u8>, TransportError> {
         let most = self.limits.forward.zmtp.max_frame;
         if payload.len() > most {
-            return Err(TransportError::TooLarge {
-                addr: self.addr.clone(),
-                size: payload.len(),
-                limit: most,
-            });
+            return Err(TransportError::TooLarge { addr: self.addr.clone(), size: payload.len(), limit: most });
         }
         // Taken out: when this future is dropped half-way, the socket goes with it.
         let kept = self.connection.take().filter(|c| !c.link.is_over());
-        let (connection, answer) =
-            timeout(limit, self.ask(kept, payload))
-                .await
-                .map_err(|_| TransportError::NoAnswer {
-                    addr: self.addr.clone(),
-                    waited: limit,
-                })??;
+        let (connection, answer) = timeout(limit, self.ask(kept, payload))
+            .await
+            .map_err(|_| TransportError::NoAnswer { addr: self.addr.clone(), waited: limit })??;
         self.connection = Some(connection);
         Ok(answer)
     }
 
-    async fn ask(
-        &self,
-        kept: Option<Connection>,
-        payload: Vec<u8>,
-    ) -> Result<(Connection, Vec<u8>), TransportError> {
+    async fn ask(&self, kept: Option<Connection>, payload: Vec<u8>) -> Result<(Connection, Vec<u8>), TransportError> {
         let Connection { mut socket, link } = match kept {
             Some(connection) => connection,
             None => self.connect().await?,

@@ -67,11 +67,7 @@ pub struct RuleLimits {
 
 impl Default for RuleLimits {
     fn default() -> Self {
-        Self {
-            max_outstanding: 8,
-            max_subscriptions: 8,
-            max_topic: 64,
-        }
+        Self { max_outstanding: 8, max_subscriptions: 8, max_topic: 64 }
     }
 }
 
@@ -91,12 +87,7 @@ impl Rules {
     /// The start of a conversation.
     #[must_use]
     pub fn new(role: Role, limits: RuleLimits) -> Self {
-        Self {
-            role,
-            limits,
-            outstanding: 0,
-            topics: Vec::new(),
-        }
+        Self { role, limits, outstanding: 0, topics: Vec::new() }
     }
 
     /// Decides about a message from the untrusted side: the bytes to forward, or `None` when it changes nothing.
@@ -111,20 +102,14 @@ impl Rules {
             }
             Role::Answerer => {
                 enveloped(&message)?;
-                self.outstanding = self
-                    .outstanding
-                    .checked_sub(1)
-                    .ok_or(Violation::OutOfStep)?;
+                self.outstanding = self.outstanding.checked_sub(1).ok_or(Violation::OutOfStep)?;
             }
             Role::Publisher => match (message.len(), message.frame(0)) {
                 (2, Some(topic)) if !topic.is_empty() && topic.len() <= self.limits.max_topic => {}
                 _ => return Err(Violation::Envelope),
             },
             Role::Subscriber => {
-                let (Some((&kind, topic)), 1) = (
-                    message.frame(0).and_then(<[u8]>::split_first),
-                    message.len(),
-                ) else {
+                let (Some((&kind, topic)), 1) = (message.frame(0).and_then(<[u8]>::split_first), message.len()) else {
                     return Err(Violation::Envelope);
                 };
                 let forward = match kind {
@@ -246,25 +231,14 @@ mod tests {
     fn a_request_is_an_empty_frame_and_one_payload() {
         let mut rules = Rules::new(Role::Requester, RuleLimits::default());
         assert!(rules.from_outer(message(&[b"", b"x"])).is_ok());
-        for wrong in [
-            &[b"x" as &[u8], b"y"] as &[&[u8]],
-            &[b""],
-            &[b"", b"a", b"b"],
-        ] {
-            assert_eq!(
-                rules.from_outer(message(wrong)),
-                Err(Violation::Envelope),
-                "{wrong:?}"
-            );
+        for wrong in [&[b"x" as &[u8], b"y"] as &[&[u8]], &[b""], &[b"", b"a", b"b"]] {
+            assert_eq!(rules.from_outer(message(wrong)), Err(Violation::Envelope), "{wrong:?}");
         }
     }
 
     #[test]
     fn requests_beyond_the_limit_are_refused_until_answers_went_out() {
-        let limits = RuleLimits {
-            max_outstanding: 2,
-            ..RuleLimits::default()
-        };
+        let limits = RuleLimits { max_outstanding: 2, ..RuleLimits::default() };
         let mut rules = Rules::new(Role::Requester, limits);
         for _ in 0..5 {
             assert!(rules.from_outer(message(&[b"", b"x"])).is_ok());
@@ -273,10 +247,7 @@ mod tests {
         assert!(rules.is_idle());
         assert!(rules.from_outer(message(&[b"", b"x"])).is_ok());
         assert!(rules.from_outer(message(&[b"", b"x"])).is_ok());
-        assert_eq!(
-            rules.from_outer(message(&[b"", b"x"])),
-            Err(Violation::OutOfStep)
-        );
+        assert_eq!(rules.from_outer(message(&[b"", b"x"])), Err(Violation::OutOfStep));
     }
 
     #[test]
@@ -284,67 +255,31 @@ mod tests {
         let mut rules = Rules::new(Role::Answerer, RuleLimits::default());
         assert!(rules.from_inner().is_ok());
         assert!(rules.from_outer(message(&[b"", b"x"])).is_ok());
-        assert_eq!(
-            rules.from_outer(message(&[b"", b"x"])),
-            Err(Violation::OutOfStep)
-        );
+        assert_eq!(rules.from_outer(message(&[b"", b"x"])), Err(Violation::OutOfStep));
     }
 
     #[test]
     fn subscriptions_are_few_short_and_never_empty() {
-        let limits = RuleLimits {
-            max_subscriptions: 2,
-            max_topic: 4,
-            ..RuleLimits::default()
-        };
+        let limits = RuleLimits { max_subscriptions: 2, max_topic: 4, ..RuleLimits::default() };
         let mut rules = Rules::new(Role::Subscriber, limits);
-        assert_eq!(
-            rules.from_outer(message(&[b"\x01"])),
-            Err(Violation::Subscription)
-        );
-        assert_eq!(
-            rules.from_outer(message(&[b"\x01abcde"])),
-            Err(Violation::Subscription)
-        );
-        assert_eq!(
-            rules.from_outer(message(&[b"\x02a"])),
-            Err(Violation::Envelope)
-        );
+        assert_eq!(rules.from_outer(message(&[b"\x01"])), Err(Violation::Subscription));
+        assert_eq!(rules.from_outer(message(&[b"\x01abcde"])), Err(Violation::Subscription));
+        assert_eq!(rules.from_outer(message(&[b"\x02a"])), Err(Violation::Envelope));
         assert!(rules.from_outer(message(&[b"\x01a"])).unwrap().is_some());
-        assert!(
-            rules.from_outer(message(&[b"\x01a"])).unwrap().is_none(),
-            "a second time"
-        );
-        assert!(
-            rules
-                .from_outer_command(&Command::Subscribe(Bytes::from_static(b"b")))
-                .unwrap()
-                .is_some()
-        );
-        assert_eq!(
-            rules.from_outer(message(&[b"\x01c"])),
-            Err(Violation::Subscription)
-        );
+        assert!(rules.from_outer(message(&[b"\x01a"])).unwrap().is_none(), "a second time");
+        assert!(rules.from_outer_command(&Command::Subscribe(Bytes::from_static(b"b"))).unwrap().is_some());
+        assert_eq!(rules.from_outer(message(&[b"\x01c"])), Err(Violation::Subscription));
         assert!(rules.from_outer(message(&[b"\x00a"])).unwrap().is_some());
-        assert!(
-            rules.from_outer(message(&[b"\x00a"])).unwrap().is_none(),
-            "not subscribed any more"
-        );
+        assert!(rules.from_outer(message(&[b"\x00a"])).unwrap().is_none(), "not subscribed any more");
         assert!(rules.from_outer(message(&[b"\x01c"])).unwrap().is_some());
     }
 
     #[test]
     fn a_subscribe_command_becomes_the_message_that_zeromq_reads() {
         let mut rules = Rules::new(Role::Subscriber, RuleLimits::default());
-        let out = rules
-            .from_outer_command(&Command::Subscribe(Bytes::from_static(b"ab")))
-            .unwrap()
-            .unwrap();
+        let out = rules.from_outer_command(&Command::Subscribe(Bytes::from_static(b"ab"))).unwrap().unwrap();
         assert_eq!(&out[..], b"\x00\x03\x01ab");
         let mut other = Rules::new(Role::Requester, RuleLimits::default());
-        assert_eq!(
-            other.from_outer_command(&Command::Subscribe(Bytes::from_static(b"ab"))),
-            Err(Violation::Command)
-        );
+        assert_eq!(other.from_outer_command(&Command::Subscribe(Bytes::from_static(b"ab"))), Err(Violation::Command));
     }
 }

@@ -20,9 +20,7 @@ pub struct Subscriber {
 
 impl std::fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subscriber")
-            .field("addr", &self.addr)
-            .finish_non_exhaustive()
+        f.debug_struct("Subscriber").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
@@ -58,19 +56,12 @@ impl Subscriber {
         };
         match timeout(limits.connect, connect).await {
             Err(_) => {
-                return Err(TransportError::NoAnswer {
-                    addr: addr.to_owned(),
-                    waited: limits.connect,
-                });
+                return Err(TransportError::NoAnswer { addr: addr.to_owned(), waited: limits.connect });
             }
             Ok(Err(error)) => return Err(link.reason(error).await),
             Ok(Ok(())) => link.connected(),
         }
-        Ok(Self {
-            addr: addr.to_owned(),
-            socket,
-            link,
-        })
+        Ok(Self { addr: addr.to_owned(), socket, link })
     }
 
     /// The address subscribed to.

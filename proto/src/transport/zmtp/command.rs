@@ -34,9 +34,7 @@ impl Command {
         let data = body.slice_ref(data);
         match name {
             b"PING" if (PING_TTL_LEN..=PING_TTL_LEN + MAX_PING_CONTEXT).contains(&data.len()) => {
-                Ok(Self::Ping {
-                    context: data.slice(PING_TTL_LEN..),
-                })
+                Ok(Self::Ping { context: data.slice(PING_TTL_LEN..) })
             }
             b"SUBSCRIBE" => Ok(Self::Subscribe(data)),
             b"CANCEL" => Ok(Self::Cancel(data)),
@@ -72,8 +70,7 @@ pub(super) fn parse_ready(body: &[u8], max_properties: usize) -> Result<Vec<u8>,
         let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| Violation::Ready)?;
         let (value, after) = after.split_at_checked(len).ok_or(Violation::Ready)?;
         // RFC 23: property names are case-insensitive.
-        if key.eq_ignore_ascii_case(b"Socket-Type") && socket_type.replace(value.to_vec()).is_some()
-        {
+        if key.eq_ignore_ascii_case(b"Socket-Type") && socket_type.replace(value.to_vec()).is_some() {
             return Err(Violation::Ready);
         }
         rest = after;
@@ -140,18 +137,10 @@ mod tests {
     fn a_ping_gives_its_context_and_an_overlong_one_is_refused() {
         assert_eq!(
             Command::parse(&command(b"PING", b"\x00\x0aabc")),
-            Ok(Command::Ping {
-                context: Bytes::from_static(b"abc")
-            })
+            Ok(Command::Ping { context: Bytes::from_static(b"abc") })
         );
-        assert_eq!(
-            Command::parse(&command(b"PING", &[0; 19])),
-            Err(Violation::Command)
-        );
-        assert_eq!(
-            Command::parse(&command(b"PING", &[0])),
-            Err(Violation::Command)
-        );
+        assert_eq!(Command::parse(&command(b"PING", &[0; 19])), Err(Violation::Command));
+        assert_eq!(Command::parse(&command(b"PING", &[0])), Err(Violation::Command));
     }
 
     #[test]

@@ -83,13 +83,7 @@ impl Decoder {
     /// An empty decoder.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            buf: BytesMut::new(),
-            scan: 0,
-            frames: Vec::new(),
-            commands_inside: 0,
-        }
+        Self { limits, buf: BytesMut::new(), scan: 0, frames: Vec::new(), commands_inside: 0 }
     }
 
     /// Adds bytes that arrived.
@@ -102,11 +96,7 @@ impl Decoder {
         if self.buf.is_empty() && self.buf.capacity() > KEEP_CAPACITY {
             self.buf = BytesMut::new();
         }
-        let chunk = if self.buf.len() >= READ_CHUNK_IDLE {
-            READ_CHUNK_BUSY
-        } else {
-            READ_CHUNK_IDLE
-        };
+        let chunk = if self.buf.len() >= READ_CHUNK_IDLE { READ_CHUNK_BUSY } else { READ_CHUNK_IDLE };
         self.buf.reserve(chunk);
         &mut self.buf
     }
@@ -136,10 +126,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The first [`Violation`] in the stream, as soon as its bytes are seen.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "fallible, and not the end when it gives None"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "fallible, and not the end when it gives None")]
     pub fn next(&mut self) -> Result<Option<Item>, Violation> {
         loop {
             let Some(header) = self.header()? else {
@@ -190,24 +177,14 @@ impl Decoder {
             };
             (u64::from(len), 2)
         };
-        let most = if command {
-            self.limits.max_command
-        } else {
-            self.limits.max_frame
-        };
-        let body_len = usize::try_from(claimed)
-            .ok()
-            .filter(|&len| len <= most)
-            .ok_or(Violation::FrameTooBig(claimed))?;
+        let most = if command { self.limits.max_command } else { self.limits.max_frame };
+        let body_len =
+            usize::try_from(claimed).ok().filter(|&len| len <= most).ok_or(Violation::FrameTooBig(claimed))?;
         // `scan` is the length of the message so far; the sum cannot overflow below the limits.
         if !command && self.scan + header_len + body_len > self.limits.max_message {
             return Err(Violation::MessageTooBig);
         }
-        Ok(Some(Header {
-            flags,
-            header_len,
-            body_len,
-        }))
+        Ok(Some(Header { flags, header_len, body_len }))
     }
 
     /// Takes a command out of the stream, also from between two frames of a message.

@@ -45,11 +45,7 @@ impl Handshake {
     /// A handshake of which nothing has been read.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            decoder: Decoder::new(limits),
-            max_properties: limits.max_properties,
-            greeted: false,
-        }
+        Self { decoder: Decoder::new(limits), max_properties: limits.max_properties, greeted: false }
     }
 
     /// The decoder that bytes are read into.
@@ -71,12 +67,7 @@ impl Handshake {
             self.greeted = true;
         }
         // Nothing but READY may come now, so a stranger cannot make us hold a long message either.
-        if self
-            .decoder
-            .peek()
-            .first()
-            .is_some_and(|flags| flags & COMMAND == 0)
-        {
+        if self.decoder.peek().first().is_some_and(|flags| flags & COMMAND == 0) {
             return Err(Violation::Ready);
         }
         match self.decoder.next() {
@@ -88,9 +79,7 @@ impl Handshake {
     }
 
     fn ready(&self, body: &Bytes) -> Result<Ready, Violation> {
-        Ok(Ready {
-            socket_type: parse_ready(body, self.max_properties)?,
-        })
+        Ok(Ready { socket_type: parse_ready(body, self.max_properties)? })
     }
 
     /// The decoder with whatever followed READY.

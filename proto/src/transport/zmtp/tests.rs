@@ -6,13 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Small, so that random input meets every limit.
-const SMALL: Limits = Limits {
-    max_frame: 64,
-    max_frames: 3,
-    max_message: 128,
-    max_command: 32,
-    max_properties: 4,
-};
+const SMALL: Limits = Limits { max_frame: 64, max_frames: 3, max_message: 128, max_command: 32, max_properties: 4 };
 
 /// Everything a stream gives when its bytes arrive in pieces of these lengths, and how it ended.
 fn decode(stream: &[u8], pieces: &[usize]) -> (Vec<Item>, Option<Violation>, usize) {
@@ -57,11 +51,8 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         out
     });
     let garbage = proptest::collection::vec(any::<u8>(), 0..8);
-    proptest::collection::vec(
-        prop_oneof![6 => message, 3 => command, 2 => more, 1 => garbage],
-        0..8,
-    )
-    .prop_map(|parts| parts.concat())
+    proptest::collection::vec(prop_oneof![6 => message, 3 => command, 2 => more, 1 => garbage], 0..8)
+        .prop_map(|parts| parts.concat())
 }
 
 proptest! {

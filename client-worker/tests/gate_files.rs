@@ -14,8 +14,7 @@ const FILES: u64 = 200;
 #[tokio::test]
 async fn without_descriptors_the_gate_waits_instead_of_turning_in_circles_and_recovers() {
     let served = Served::rep(GateLimits::default()).await;
-    served.still_answers().await;
-    served.has_open(0).await;
+    // Nobody was served before: descriptors of earlier peers would come free later than the peers are gone.
     let before = getrlimit(Resource::Nofile);
     let lowered = Rlimit { current: Some(FILES), ..before };
     setrlimit(Resource::Nofile, lowered).unwrap();

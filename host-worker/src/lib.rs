@@ -1,2 +1,5 @@
 //! map to come
 pub mod tool;
+pub mod hypervisor;
+pub mod storage;
+pub mod task;

@@ -1,0 +1,125 @@
+//! Reads what libvirt says of pools, volumes and its own abilities in XML. Pure.
+
+use std::path::PathBuf;
+
+use maglica_proto::units::ByteSize;
+use roxmltree::{Document, Node};
+
+use super::VolumeRow;
+
+/// The XML is not what libvirt is known to send.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum StorageXmlError {
+    /// Not XML at all.
+    #[error("libvirt's description is not XML: {0}")]
+    Syntax(#[from] roxmltree::Error),
+    /// Something that is always there is not.
+    #[error("libvirt's description has no <{0}>")]
+    Missing(&'static str),
+}
+
+/// The first child element of this name.
+pub(super) fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
+    node.children().find(|child| child.is_element() && child.tag_name().name() == name)
+}
+
+/// The text of the element at the end of this path of children; none if it is empty.
+pub(super) fn text_at<'a>(node: Node<'a, '_>, path: &[&str]) -> Option<&'a str> {
+    let found = path.iter().try_fold(node, |node, name| child(node, name))?;
+    found.text().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// A pool's type and its folder or device.
+pub(super) fn pool(xml: &str) -> Result<(String, Option<String>), StorageXmlError> {
+    let document = Document::parse(xml)?;
+    let root = document.root_element();
+    let kind = root.attribute("type").ok_or(StorageXmlError::Missing("pool type"))?;
+    Ok((kind.to_owned(), text_at(root, &["target", "path"]).map(str::to_owned)))
+}
+
+/// A volume of the pool of this name. libvirt writes sizes in bytes.
+pub(super) fn volume(pool: &str, xml: &str) -> Result<VolumeRow, StorageXmlError> {
+    let document = Document::parse(xml)?;
+    let root = document.root_element();
+    let size = |name: &'static str| {
+        text_at(root, &[name])
+            .and_then(|text| text.parse().ok())
+            .map(ByteSize::bytes)
+            .ok_or(StorageXmlError::Missing(name))
+    };
+    let format = child(root, "target").and_then(|target| child(target, "format"));
+    Ok(VolumeRow {
+        pool: pool.to_owned(),
+        name: text_at(root, &["name"]).ok_or(StorageXmlError::Missing("name"))?.to_owned(),
+        path: text_at(root, &["target", "path"]).ok_or(StorageXmlError::Missing("path"))?.to_owned(),
+        format: format.and_then(|format| format.attribute("type")).unwrap_or("raw").to_owned(),
+        capacity: size("capacity")?,
+        allocation: size("allocation")?,
+        backing: text_at(root, &["backingStore", "path"]).map(str::to_owned),
+    })
+}
+
+/// The host's architecture and the program that runs guests of it, of libvirt's capabilities.
+pub(super) fn capabilities(xml: &str) -> Result<(String, Option<PathBuf>), StorageXmlError> {
+    let document = Document::parse(xml)?;
+    let root = document.root_element();
+    let arch = child(root, "host")
+        .and_then(|host| text_at(host, &["cpu", "arch"]))
+        .ok_or(StorageXmlError::Missing("arch"))?
+        .to_owned();
+    let emulator = root
+        .children()
+        .filter(|node| node.has_tag_name("guest"))
+        .filter_map(|guest| child(guest, "arch"))
+        .find(|node| node.attribute("name") == Some(&arch))
+        .and_then(|node| text_at(node, &["emulator"]))
+        .map(PathBuf::from);
+    Ok((arch, emulator))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As libvirt 9.0.0 wrote it for an overlay in a directory pool.
+    const VOLUME: &str = "<volume type='file'>
+  <name>vm0.qcow2</name>
+  <key>/var/lib/libvirt/images/vm0.qcow2</key>
+  <capacity unit='bytes'>1073741824</capacity>
+  <allocation unit='bytes'>200704</allocation>
+  <physical unit='bytes'>196616</physical>
+  <target>
+    <path>/var/lib/libvirt/images/vm0.qcow2</path>
+    <format type='qcow2'/>
+    <permissions><mode>0644</mode><owner>0</owner><group>0</group></permissions>
+    <compat>1.1</compat>
+  </target>
+  <backingStore>
+    <path>/var/lib/libvirt/images/debian.qcow2</path>
+    <format type='qcow2'/>
+  </backingStore>
+</volume>";
+
+    #[test]
+    fn a_volume_knows_its_sizes_format_and_backing_file() {
+        let row = volume("default", VOLUME).unwrap();
+        assert_eq!((row.name.as_str(), row.format.as_str()), ("vm0.qcow2", "qcow2"));
+        assert_eq!((row.capacity, row.allocation), (ByteSize::mib(1024), ByteSize::bytes(200_704)));
+        assert_eq!(row.backing.as_deref(), Some("/var/lib/libvirt/images/debian.qcow2"));
+    }
+
+    #[test]
+    fn the_emulator_is_that_of_the_hosts_own_architecture() {
+        let xml = "<capabilities><host><cpu><arch>x86_64</arch></cpu></host>
+            <guest><os_type>hvm</os_type><arch name='i686'><emulator>/usr/bin/qemu-system-i386</emulator></arch></guest>
+            <guest><os_type>hvm</os_type><arch name='x86_64'><emulator>/usr/libexec/qemu-kvm</emulator></arch></guest>
+            </capabilities>";
+        assert_eq!(capabilities(xml).unwrap(), ("x86_64".to_owned(), Some(PathBuf::from("/usr/libexec/qemu-kvm"))));
+    }
+
+    #[test]
+    fn what_is_not_a_description_is_an_error() {
+        assert!(volume("default", "<volume/>").is_err());
+        assert!(pool("not xml").is_err());
+    }
+}

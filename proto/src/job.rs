@@ -177,6 +177,9 @@ pub struct CloneTask {
     pub uuid: Uuid,
     /// One address for each of the image's interfaces, in their order.
     pub macs: Vec<MacAddr>,
+    /// The memory that the new machine will take, as the image had it when the host was chosen.
+    #[serde(default)]
+    pub memory: ByteSize,
     /// Who asked; written into the domain's metadata.
     pub by: String,
 }

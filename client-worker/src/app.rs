@@ -1,0 +1,224 @@
+//! Puts the client worker together: key, register, store, sockets, gates, tasks; tells systemd; takes it down in order.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context;
+use maglica_proto::{config::Config, fault::chain, units::Timestamp};
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Mutex, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bus::{
+        self, Bus,
+        port::{PubPort, RepPort},
+    },
+    fleet::{Fleet, FleetState, Limits, state::Enrolled},
+    gate::{self, Gate, GateLimits, PortKind},
+    handler::Handlers,
+    job::{Desk, delivery::Delivery, store::SqliteStore},
+    local,
+    trust::{Register, Trust},
+};
+
+/// How many hosts that went down may wait to be told to the job desk.
+const DOWN_QUEUE: usize = 256;
+/// How often old jobs are forgotten.
+const EXPIRE_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How long requests under way may take to end when the client worker stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs until a signal to stop.
+///
+/// # Errors
+/// What kept it from starting, or ended it.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+    let stop = CancellationToken::new();
+    let serving = stop.child_token();
+    let keys = local::server_keys(&config)?;
+    let folder = local::state_dir(&config);
+    let _lock = lock(&folder)?;
+    let trust = Trust::open(folder.join("trust.json"))?;
+    local::enrol_root(&config, &keys, &trust).await?;
+
+    let store = SqliteStore::open(&folder.join("jobs.db"))?;
+    let (desk, desk_thread) = Desk::start(Box::new(store))?;
+    let (down, went_down) = mpsc::channel(DOWN_QUEUE);
+    let limits = Limits { suspect_after: config.timing.suspect, down_after: config.timing.down };
+    let fleet = Fleet::start(FleetState::new(limits, Instant::now()), down, serving.clone());
+    let (publisher, publish_queue) = bus::publisher();
+    let delivery = Delivery::start(desk.clone(), publisher, config.timing.offer_first, serving.clone());
+
+    let run_dir = config.run_dir.join("client-worker");
+    local::make_private_folder(&run_dir)?;
+    gate::raise_file_limit(config.listen.max_connections);
+    let rep = RepPort::bind(&run_dir.join("rep.sock")).await?;
+    let published = PubPort::bind(&run_dir.join("pub.sock")).await?;
+    let gates = [
+        open_gate(&config, &config.listen.rep_addr(), PortKind::Rep, &run_dir.join("rep.sock")).await?,
+        open_gate(&config, &config.listen.pub_addr(), PortKind::Pub, &run_dir.join("pub.sock")).await?,
+    ];
+    local::invite_local_host(&config, &keys, &trust, reachable_here(gates[0].local_addr()?)).await?;
+    tracing::info!(
+        rep = %gates[0].local_addr()?,
+        publish = %gates[1].local_addr()?,
+        fingerprint = %keys.public().fingerprint(),
+        version = env!("CARGO_PKG_VERSION"),
+        "client worker is up"
+    );
+
+    let (outgoing, to_publish) = bus::outgoing();
+    let handlers = Arc::new(Handlers {
+        desk: desk.clone(),
+        delivery,
+        fleet: fleet.clone(),
+        trust: trust.clone(),
+        config: config.clone(),
+        placing: Mutex::new(()),
+    });
+    let bus = Bus { keys, trust: trust.clone(), rep, answerer: handlers, publish: publish_queue, outgoing };
+    let mut bus_task = tokio::spawn(bus.run(serving.clone()));
+    let mut publish_task = tokio::spawn(bus::publish(published, to_publish, config.timing.beat, serving.clone()));
+    tokio::spawn(follow_register(trust, fleet.clone(), config.clone(), serving.clone()));
+    tokio::spawn(follow_silence(went_down, desk.clone(), serving.clone()));
+    tokio::spawn(forget_old_jobs(desk.clone(), config.jobs.keep, serving.clone()));
+    for gate in gates {
+        tokio::spawn(gate.run(serving.clone()));
+    }
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+    notify(&[NotifyState::Ready]);
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let ended = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            // The desk answering is what "alive" means: it is the one that nothing goes on without.
+            () = tokio::time::sleep(watchdog.unwrap_or(Duration::MAX)), if watchdog.is_some() => {
+                if desk.unanswered().await.is_ok() {
+                    notify(&[NotifyState::Watchdog]);
+                }
+            }
+            ended = &mut bus_task => break ended.context("the bus task")?.context("the asking port failed"),
+            ended = &mut publish_task => break ended.context("the publishing task")?.context("the publishing port failed"),
+        }
+    };
+    tracing::info!("client worker is stopping");
+    notify(&[NotifyState::Stopping]);
+    stop.cancel();
+    // The last handle to the desk goes when its requests have been answered; then its thread has stored everything.
+    drop((desk, fleet));
+    let drained = tokio::task::spawn_blocking(move || desk_thread.join());
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("requests under way were cut off");
+    }
+    ended
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(error = chain(&error), "cannot notify systemd");
+    }
+}
+
+/// One client worker a state folder: two would each believe to be the only owner of the jobs.
+fn lock(folder: &Path) -> anyhow::Result<std::fs::File> {
+    let path = folder.join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another client worker is running on {}", folder.display()))?;
+    Ok(file)
+}
+
+async fn open_gate(config: &Config, address: &str, kind: PortKind, inner: &Path) -> anyhow::Result<Gate> {
+    let resolved: SocketAddr = tokio::net::lookup_host(address)
+        .await
+        .with_context(|| format!("cannot resolve the address to listen on, {address}"))?
+        .next()
+        .with_context(|| format!("{address}, the address to listen on, has no address"))?;
+    let limits = GateLimits {
+        max_connections: config.listen.max_connections,
+        max_per_address: config.listen.max_connections_per_address,
+        max_per_loopback: config.listen.max_connections_per_address.max(GateLimits::default().max_per_loopback),
+        allow: config.listen.allow.clone(),
+        ..GateLimits::default()
+    };
+    Gate::bind(resolved, kind, inner, limits).await.with_context(|| format!("cannot listen on {resolved}"))
+}
+
+/// The address by which this machine's own host worker reaches the gate.
+fn reachable_here(listening: SocketAddr) -> String {
+    let mut address = listening;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        });
+    }
+    address.to_string()
+}
+
+fn enrolled(register: &Register, config: &Config) -> Vec<Enrolled> {
+    register
+        .hosts()
+        .map(|(name, host)| Enrolled {
+            name: name.clone(),
+            fingerprint: host.key.fingerprint(),
+            weight: config.weight(name),
+        })
+        .collect()
+}
+
+async fn follow_register(trust: Trust, fleet: Fleet, config: Config, stop: CancellationToken) {
+    let mut changes = trust.changes();
+    loop {
+        let hosts = enrolled(&changes.borrow_and_update().clone(), &config);
+        if fleet.with(move |fleet| fleet.enrol(hosts)).await.is_none() {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn follow_silence(
+    mut went_down: mpsc::Receiver<maglica_proto::name::HostName>,
+    desk: Desk,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            host = went_down.recv() => match host {
+                Some(host) => desk.silent(host).await,
+                None => return,
+            },
+        }
+    }
+}
+
+async fn forget_old_jobs(desk: Desk, keep: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {
+                let now = Timestamp::from(SystemTime::now()).as_millis();
+                let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+                desk.expire(Timestamp::from_millis(now.saturating_sub(keep))).await;
+            }
+        }
+    }
+}

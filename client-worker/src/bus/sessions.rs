@@ -1,0 +1,193 @@
+//! Whose session is which, and how long it lives.
+//!
+//! A session counts from its first request: a first handshake message can be replayed, and must neither push out the
+//! session that a host is using nor cost memory for long.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use maglica_proto::{
+    key::{PublicKey, TokenId},
+    name::HostName,
+    seal::{PeerKind, Session, header::SessionId},
+};
+
+/// How many sessions may wait for their first request; the oldest goes first.
+const UNCONFIRMED_MAX: usize = 4096;
+/// How long one may wait for it.
+const UNCONFIRMED_FOR: Duration = Duration::from_secs(15);
+/// How long a session lives without a request. Peers make a new one every hour anyway.
+const IDLE_FOR: Duration = Duration::from_secs(2 * 3600);
+/// How long a host's old session lives once it uses a new one: for answers under way.
+const SUPERSEDED_FOR: Duration = Duration::from_secs(60);
+
+/// A session and whose it is.
+pub struct Entry {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The key at the other end.
+    pub key: PublicKey,
+    /// As what it shook hands.
+    pub peer: PeerKind,
+    /// The token that it joins by.
+    pub token: Option<TokenId>,
+    /// Where a host listens.
+    pub topic: Option<String>,
+    /// The host that it was confirmed as.
+    pub host: Option<HostName>,
+    /// Whether a request came in it.
+    pub confirmed: bool,
+    /// When one came last.
+    pub last: Instant,
+}
+
+/// All sessions.
+#[derive(Default)]
+pub struct Sessions {
+    entries: HashMap<SessionId, Entry>,
+    unconfirmed: usize,
+    current: HashMap<HostName, SessionId>,
+}
+
+impl Sessions {
+    /// A handshake ended in this.
+    pub fn add(&mut self, entry: Entry, now: Instant) {
+        if self.unconfirmed >= UNCONFIRMED_MAX {
+            self.sweep(now);
+            if self.unconfirmed >= UNCONFIRMED_MAX {
+                let oldest = self
+                    .entries
+                    .iter()
+                    .filter(|(_, entry)| !entry.confirmed)
+                    .min_by_key(|(_, entry)| entry.last)
+                    .map(|(id, _)| *id);
+                oldest.into_iter().for_each(|id| self.remove(id));
+            }
+        }
+        self.unconfirmed += 1;
+        self.entries.insert(entry.session.id(), entry);
+    }
+
+    /// A session.
+    #[must_use]
+    pub fn get(&self, id: SessionId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// A genuine request came in it. Tells whether a host changed to it.
+    pub fn confirm(&mut self, id: SessionId, host: Option<HostName>, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        entry.last = now;
+        if std::mem::replace(&mut entry.confirmed, true) {
+            return false;
+        }
+        self.unconfirmed -= 1;
+        let Some(host) = host else { return false };
+        entry.host = Some(host.clone());
+        self.current.insert(host, id);
+        true
+    }
+
+    /// It is over.
+    pub fn remove(&mut self, id: SessionId) {
+        if let Some(entry) = self.entries.remove(&id) {
+            if !entry.confirmed {
+                self.unconfirmed -= 1;
+            }
+            self.current.retain(|_, current| *current != id);
+        }
+    }
+
+    /// The session that a host uses.
+    #[must_use]
+    pub fn of_host(&self, host: &HostName) -> Option<&Entry> {
+        self.current.get(host).and_then(|id| self.entries.get(id))
+    }
+
+    /// The hosts that have one.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<HostName> {
+        self.current.keys().cloned().collect()
+    }
+
+    /// Forgets what is too old. Tells whether a host lost its session.
+    pub fn sweep(&mut self, now: Instant) -> bool {
+        let (before, current) = (self.current.len(), &self.current);
+        self.entries.retain(|id, entry| {
+            let age = now.saturating_duration_since(entry.last);
+            let limit = match &entry.host {
+                _ if !entry.confirmed => UNCONFIRMED_FOR,
+                Some(host) if current.get(host) != Some(id) => SUPERSEDED_FOR,
+                Some(_) | None => IDLE_FOR,
+            };
+            age < limit
+        });
+        self.unconfirmed = self.entries.values().filter(|entry| !entry.confirmed).count();
+        let entries = &self.entries;
+        self.current.retain(|_, id| entries.contains_key(id));
+        before != self.current.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maglica_proto::{
+        key::KeyPair,
+        seal::{Hello, Initiator, Responder, Welcome},
+    };
+
+    use super::*;
+
+    fn entry(now: Instant) -> Entry {
+        let (server, host) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (_, first) = Initiator::start(&host, server.public(), PeerKind::Host, Hello::new("0", "h1"), None).unwrap();
+        let welcome = Welcome { protocol: 1, program: "0".into(), name: "h1".into(), topic: None };
+        let (_, session) = Responder::read(&server, &first).unwrap().accept(&welcome, None).unwrap();
+        Entry {
+            session: Arc::new(session),
+            key: host.public(),
+            peer: PeerKind::Host,
+            token: None,
+            topic: Some("s/".into()),
+            host: None,
+            confirmed: false,
+            last: now,
+        }
+    }
+
+    #[test]
+    fn a_replayed_handshake_does_not_push_out_the_session_in_use() {
+        let (mut sessions, now, host) = (Sessions::default(), Instant::now(), HostName::new("h1").unwrap());
+        let first = entry(now);
+        let id = first.session.id();
+        sessions.add(first, now);
+        assert!(sessions.confirm(id, Some(host.clone()), now));
+        for _ in 0..10 {
+            sessions.add(entry(now), now);
+        }
+        assert_eq!(sessions.of_host(&host).unwrap().session.id(), id);
+        sessions.sweep(now + UNCONFIRMED_FOR);
+        assert_eq!((sessions.entries.len(), sessions.unconfirmed), (1, 0));
+    }
+
+    #[test]
+    fn a_hosts_old_session_lives_a_minute_longer() {
+        let (mut sessions, now, host) = (Sessions::default(), Instant::now(), HostName::new("h1").unwrap());
+        let ids: Vec<_> = (0..2)
+            .map(|_| {
+                let entry = entry(now);
+                let id = entry.session.id();
+                sessions.add(entry, now);
+                sessions.confirm(id, Some(host.clone()), now);
+                id
+            })
+            .collect();
+        sessions.sweep(now + Duration::from_secs(59));
+        assert!(sessions.get(ids[0]).is_some());
+        sessions.sweep(now + SUPERSEDED_FOR);
+        assert!(sessions.get(ids[0]).is_none() && sessions.get(ids[1]).is_some());
+    }
+}

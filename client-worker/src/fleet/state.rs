@@ -1,0 +1,230 @@
+//! What is known of every host: presence and inventory. Pure: the moment is given.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use maglica_proto::{
+    inventory::{Domain, Inventory},
+    key::Fingerprint,
+    name::{DomainName, HostName},
+    net::MacAddr,
+    request::Presence,
+    units::Timestamp,
+};
+use uuid::Uuid;
+
+/// After how much silence a host counts as what.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// As suspect.
+    pub suspect_after: Duration,
+    /// As down.
+    pub down_after: Duration,
+}
+
+/// An enrolled host, as the register of keys has it.
+#[derive(Debug, Clone)]
+pub struct Enrolled {
+    /// Its name.
+    pub name: HostName,
+    /// Its key's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Its weight in placement.
+    pub weight: u32,
+}
+
+/// What is known of one host.
+#[derive(Debug)]
+pub struct HostEntry {
+    /// As what it is enrolled.
+    pub enrolled: Enrolled,
+    /// When it was last heard of, for people.
+    pub heard: Option<Timestamp>,
+    /// The same by a clock that never jumps.
+    heard_at: Option<Instant>,
+    /// Which start of the host worker is speaking.
+    boot: Option<Uuid>,
+    revision: u64,
+    /// What it has.
+    pub inventory: Option<Arc<Inventory>>,
+    /// When the inventory was last known to be as it is.
+    confirmed: Option<Instant>,
+    parts: Vec<Inventory>,
+    reported_down: bool,
+}
+
+/// Everything.
+pub struct FleetState {
+    limits: Limits,
+    started: Instant,
+    hosts: BTreeMap<HostName, HostEntry>,
+}
+
+impl FleetState {
+    /// Nothing is known yet.
+    #[must_use]
+    pub const fn new(limits: Limits, now: Instant) -> Self {
+        Self { limits, started: now, hosts: BTreeMap::new() }
+    }
+
+    /// The limits it was made with.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// These are the enrolled hosts: new ones appear, others go.
+    pub fn enrol(&mut self, enrolled: Vec<Enrolled>) {
+        self.hosts.retain(|name, _| enrolled.iter().any(|host| host.name == *name));
+        for host in enrolled {
+            match self.hosts.get_mut(&host.name) {
+                // A new key under an old name is a new host: what the old one said is not to be believed of it.
+                Some(entry) if entry.enrolled.fingerprint == host.fingerprint => entry.enrolled = host,
+                Some(_) | None => {
+                    let entry = HostEntry {
+                        heard: None,
+                        heard_at: None,
+                        boot: None,
+                        revision: 0,
+                        inventory: None,
+                        confirmed: None,
+                        parts: Vec::new(),
+                        reported_down: false,
+                        enrolled: host.clone(),
+                    };
+                    self.hosts.insert(host.name, entry);
+                }
+            }
+        }
+    }
+
+    /// A host says that it is there, and which inventory it sent last. Tells whether it should send it again.
+    pub fn heartbeat(&mut self, host: &HostName, boot: Uuid, revision: u64, now: Instant, wall: Timestamp) -> bool {
+        let Some(entry) = self.hosts.get_mut(host) else { return false };
+        entry.heard = Some(wall);
+        entry.heard_at = Some(now);
+        entry.reported_down = false;
+        if entry.boot != Some(boot) {
+            entry.boot = Some(boot);
+            entry.revision = 0;
+        }
+        if entry.revision == revision && revision != 0 {
+            entry.confirmed = Some(now);
+            return false;
+        }
+        true
+    }
+
+    /// A host sends a part of its inventory; with the last part it takes effect.
+    pub fn inventory(
+        &mut self,
+        host: &HostName,
+        revision: u64,
+        part: u32,
+        parts: u32,
+        inventory: Inventory,
+        now: Instant,
+    ) {
+        let Some(entry) = self.hosts.get_mut(host) else { return };
+        if part == 0 {
+            entry.parts.clear();
+        }
+        if u32::try_from(entry.parts.len()) != Ok(part) || part >= parts {
+            // Not the next part: an earlier one was lost. The heartbeat will ask for all of them again.
+            entry.parts.clear();
+            return;
+        }
+        entry.parts.push(inventory);
+        if part + 1 == parts {
+            let mut all = std::mem::take(&mut entry.parts).into_iter();
+            if let Some(mut whole) = all.next() {
+                whole.domains.extend(all.flat_map(|part| part.domains));
+                whole.domains.sort_by(|a, b| a.name.cmp(&b.name));
+                entry.inventory = Some(Arc::new(whole));
+                entry.revision = revision;
+                entry.confirmed = Some(now);
+            }
+        }
+    }
+
+    /// Whether a host is there.
+    #[must_use]
+    pub fn presence(&self, entry: &HostEntry, now: Instant) -> Presence {
+        // A client worker that has just started has not heard of anybody: its own age is the silence.
+        let silence = now.saturating_duration_since(entry.heard_at.unwrap_or(self.started));
+        if entry.heard_at.is_some() && silence < self.limits.suspect_after {
+            Presence::Up
+        } else if silence < self.limits.down_after {
+            Presence::Suspect
+        } else {
+            Presence::Down
+        }
+    }
+
+    /// The hosts that became down since the last look.
+    pub fn newly_down(&mut self, now: Instant) -> Vec<HostName> {
+        let down: Vec<HostName> = self
+            .hosts
+            .values()
+            .filter(|entry| !entry.reported_down && self.presence(entry, now) == Presence::Down)
+            .map(|entry| entry.enrolled.name.clone())
+            .collect();
+        for name in &down {
+            if let Some(entry) = self.hosts.get_mut(name) {
+                entry.reported_down = true;
+            }
+        }
+        down
+    }
+
+    /// All hosts by name.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostEntry> {
+        self.hosts.values()
+    }
+
+    /// One host.
+    #[must_use]
+    pub fn host(&self, name: &HostName) -> Option<&HostEntry> {
+        self.hosts.get(name)
+    }
+
+    /// Whether some domain anywhere has this address.
+    #[must_use]
+    pub fn mac_in_use(&self, mac: MacAddr) -> bool {
+        self.hosts
+            .values()
+            .filter_map(|entry| entry.inventory.as_ref())
+            .flat_map(|inventory| &inventory.domains)
+            .flat_map(|domain| &domain.nics)
+            .any(|nic| nic.mac == mac)
+    }
+}
+
+impl HostEntry {
+    /// A domain of this host.
+    #[must_use]
+    pub fn domain(&self, name: &DomainName) -> Option<&Domain> {
+        let domains = &self.inventory.as_ref()?.domains;
+        domains.binary_search_by(|domain| domain.name.cmp(name)).ok().map(|at| &domains[at])
+    }
+
+    /// Its running domains.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        let count = self
+            .inventory
+            .as_ref()
+            .map_or(0, |inventory| inventory.domains.iter().filter(|domain| domain.state.is_active()).count());
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// How old its inventory is, in milliseconds.
+    #[must_use]
+    pub fn age_ms(&self, now: Instant) -> u64 {
+        let age = self.confirmed.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    }
+}

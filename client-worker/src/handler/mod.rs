@@ -1,0 +1,128 @@
+//! Answers: one file for each kind of asker, and one for what takes more than a look-up.
+//!
+//! | file | answers |
+//! | --- | --- |
+//! | [`operator`] | operators: lists and shows, cancel, invite, revoke |
+//! | [`submit`] | an operator's new job: which machine, which host, what the host will be told |
+//! | [`host`] | host workers: heartbeats, inventory, grants, progress, reports |
+//!
+//! Which role may ask what is checked here and nowhere else, before anything is looked at.
+
+mod host;
+mod operator;
+mod submit;
+
+use std::{sync::Arc, time::SystemTime};
+
+use maglica_proto::{
+    codec,
+    config::Config,
+    fault::{Code, Fault, chain},
+    host::{HostAnswer, HostRequest},
+    join::{JoinAnswer, JoinRequest, Joined},
+    key::{PublicKey, TokenId},
+    request::{Answer, Request},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::Mutex;
+
+use crate::{
+    bus::{Answerer, Asker},
+    fleet::Fleet,
+    job::{Desk, delivery::Delivery},
+    trust::{Known, Trust},
+};
+
+/// What the answers are made of.
+pub struct Handlers {
+    /// The jobs.
+    pub desk: Desk,
+    /// Says new jobs to their hosts.
+    pub delivery: Delivery,
+    /// The hosts.
+    pub fleet: Fleet,
+    /// The keys.
+    pub trust: Trust,
+    /// Weights, times and ports.
+    pub config: Config,
+    /// One placement at a time, so that each sees the ones before it.
+    pub placing: Mutex<()>,
+}
+
+impl Answerer for Handlers {
+    async fn answer(self: Arc<Self>, asker: Asker, body: Vec<u8>) -> Vec<u8> {
+        match asker {
+            Asker::Operator(name, role) => {
+                let answer = match read::<Request>(&body) {
+                    Ok(request) if role < request.role() => {
+                        tracing::info!(operator = %name, verb = request.verb(), "forbidden");
+                        let message = format!(
+                            "operator {name} has the role {}; {} takes {}",
+                            role.as_str(),
+                            request.verb(),
+                            request.role().as_str()
+                        );
+                        Err(Fault::new(Code::Forbidden, message))
+                    }
+                    Ok(request) => self.operator(&name, request).await,
+                    Err(fault) => Err(fault),
+                };
+                write(&answer.unwrap_or_else(|fault| Answer::Fault { fault }))
+            }
+            Asker::Host(name) => {
+                let answer = match read::<HostRequest>(&body) {
+                    Ok(request) => self.host(name, request).await,
+                    Err(fault) => Err(fault),
+                };
+                write(&answer.unwrap_or_else(|fault| HostAnswer::Fault { fault }))
+            }
+            Asker::Joiner(key, token) => {
+                let answer = match read::<JoinRequest>(&body) {
+                    Ok(_) => self.join(key, token).await,
+                    Err(fault) => Err(fault),
+                };
+                write(&answer.unwrap_or_else(|fault| JoinAnswer::Fault { fault }))
+            }
+        }
+    }
+}
+
+impl Handlers {
+    async fn join(&self, key: PublicKey, token: TokenId) -> Result<JoinAnswer, Fault> {
+        let known = self.trust.change(|register| register.join(&token, key, SystemTime::now().into())).await?;
+        let (name, role) = match known {
+            Known::Host(name) => {
+                tracing::info!(host = %name, fingerprint = %key.fingerprint(), "enrolled a host");
+                (name.to_string(), None)
+            }
+            Known::Operator(name, role) => {
+                tracing::info!(operator = %name, fingerprint = %key.fingerprint(), "enrolled an operator");
+                (name.to_string(), Some(role))
+            }
+        };
+        Ok(JoinAnswer::Joined(Joined { name, role, pub_port: self.config.listen.pub_port }))
+    }
+}
+
+fn stopping() -> Fault {
+    Fault::new(Code::Unavailable, "the client worker is stopping")
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    // A verb of a newer version ends here too: to the one who asked, that is a matter of versions.
+    codec::decode(body).map_err(|error| {
+        let message = format!(
+            "the client worker (version {}) does not understand the request: {}",
+            env!("CARGO_PKG_VERSION"),
+            chain(&error)
+        );
+        Fault::new(Code::Version, message)
+    })
+}
+
+fn write<T: Serialize>(answer: &T) -> Vec<u8> {
+    codec::encode(answer).unwrap_or_else(|error| {
+        tracing::error!(error = chain(&error), "an answer cannot be written");
+        Vec::new()
+    })
+}

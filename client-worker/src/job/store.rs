@@ -1,0 +1,306 @@
+//! Where jobs are stored: a trait, for a store that several client workers share is to come, and SQLite behind it.
+//!
+//! A commit is all or nothing and durable when it returns (`synchronous=FULL`). The rows are readable with `sqlite3`:
+//! `select id, verb, vm, host, state from jobs`. The file holds password hashes of jobs under way, so it is its owner's only.
+
+use std::{path::Path, time::Duration};
+
+use maglica_proto::{
+    id::JobId,
+    job::{JobEvent, JobRow},
+    units::Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::record::JobRecord;
+
+/// The store did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file lies on a network file system, where SQLite's locks and syncs cannot be relied on.
+    #[error(
+        "the job store {path} lies on a network file system, where a commit cannot be relied on; set state_dir to a local disk"
+    )]
+    NetworkFileSystem {
+        /// The file.
+        path: String,
+    },
+    /// The folder or file cannot be used.
+    #[error("cannot open the job store {path}")]
+    Open {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another, newer version wrote it.
+    #[error("the job store is of version {found}, this program knows {known} at most")]
+    Newer {
+        /// The file's version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// SQLite refused.
+    #[error("cannot {what} in the job store")]
+    Sqlite {
+        /// What was being done.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A row does not read back.
+    #[error("a row of the job store does not read back: job {id}")]
+    Corrupt {
+        /// Which.
+        id: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// One job's change: the job as it is now, and those of its events that are new.
+pub struct Change<'a> {
+    /// The job.
+    pub record: &'a JobRecord,
+    /// How many of its events are stored already.
+    pub stored_events: usize,
+    /// The request's digest, by which a repeat is told from another request with the same id; for new jobs.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// Keeps jobs.
+pub trait JobStore: Send {
+    /// All jobs that are not over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn live(&self) -> Result<Vec<JobRecord>, StoreError>;
+    /// One job.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError>;
+    /// The digest of the request that made this job.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn digest(&self, id: JobId) -> Result<Option<[u8; 32]>, StoreError>;
+    /// The newest jobs first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn recent(&self, limit: u32) -> Result<Vec<JobRow>, StoreError>;
+    /// Stores these changes: all or none, and for good when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was stored.
+    fn commit(&mut self, changes: &[Change<'_>]) -> Result<(), StoreError>;
+    /// Forgets jobs that were over before this; gives how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn expire(&mut self, before: Timestamp) -> Result<usize, StoreError>;
+}
+
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = "
+create table if not exists jobs (
+    id text primary key,
+    verb text not null,
+    vm text not null,
+    host text not null,
+    state text not null,
+    asked_by text not null,
+    submitted integer not null,
+    updated integer not null,
+    over integer not null,
+    digest blob not null,
+    row text not null,
+    record text not null
+) strict;
+create index if not exists jobs_live on jobs (over) where over = 0;
+create index if not exists jobs_newest on jobs (submitted desc);
+create table if not exists events (
+    job text not null references jobs (id) on delete cascade,
+    seq integer not null,
+    at integer not null,
+    event text not null,
+    primary key (job, seq)
+) strict, without rowid;
+";
+/// How long to wait for a reader with `sqlite3` that holds a lock.
+const BUSY: Duration = Duration::from_secs(5);
+/// `statfs` magic numbers of NFS, CIFS and SMB2.
+const NETWORK_FILE_SYSTEMS: [i64; 3] = [0x6969, 0xff53_4d42, 0xfe53_4d42];
+
+/// Jobs in an SQLite file.
+pub struct SqliteStore {
+    connection: Connection,
+}
+
+fn fail(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Sqlite { what, source }
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it, readable by its owner only.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let shown = path.display().to_string();
+        let io = |source| StoreError::Open { path: path.display().to_string(), source };
+        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(io)?;
+        let kind = rustix::fs::statfs(path).map_err(|errno| io(errno.into()))?.f_type;
+        if NETWORK_FILE_SYSTEMS.contains(&kind) {
+            return Err(StoreError::NetworkFileSystem { path: shown });
+        }
+        let connection = Connection::open(path).map_err(fail("open a file"))?;
+        connection.busy_timeout(BUSY).map_err(fail("set the busy time"))?;
+        connection.pragma_update(None, "journal_mode", "wal").map_err(fail("switch to a write-ahead log"))?;
+        connection.pragma_update(None, "synchronous", "full").map_err(fail("switch to full sync"))?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(fail("switch on foreign keys"))?;
+        let found: i64 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail("read the version"))?;
+        if found > SCHEMA_VERSION {
+            return Err(StoreError::Newer { found, known: SCHEMA_VERSION });
+        }
+        connection.execute_batch(SCHEMA).map_err(fail("make the tables"))?;
+        connection.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(fail("write the version"))?;
+        Ok(Self { connection })
+    }
+
+    fn read(&self, id: &str, record: &str) -> Result<JobRecord, StoreError> {
+        let corrupt = |source| StoreError::Corrupt { id: id.to_owned(), source };
+        let mut record: JobRecord = serde_json::from_str(record).map_err(corrupt)?;
+        let mut statement = self
+            .connection
+            .prepare_cached("select event from events where job = ?1 order by seq")
+            .map_err(fail("read events"))?;
+        let rows = statement.query_map([id], |row| row.get::<_, String>(0)).map_err(fail("read events"))?;
+        for row in rows {
+            let event: JobEvent = serde_json::from_str(&row.map_err(fail("read an event"))?).map_err(corrupt)?;
+            record.events.push(event);
+        }
+        Ok(record)
+    }
+}
+
+impl JobStore for SqliteStore {
+    fn live(&self) -> Result<Vec<JobRecord>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare("select id, record from jobs where over = 0 order by submitted, id")
+            .map_err(fail("read live jobs"))?;
+        let rows: Vec<(String, String)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect)
+            .map_err(fail("read live jobs"))?;
+        rows.iter().map(|(id, record)| self.read(id, record)).collect()
+    }
+
+    fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
+        let id = id.to_string();
+        let record: Option<String> = self
+            .connection
+            .prepare_cached("select record from jobs where id = ?1")
+            .and_then(|mut statement| statement.query_row([&id], |row| row.get(0)).optional())
+            .map_err(fail("read a job"))?;
+        record.map(|record| self.read(&id, &record)).transpose()
+    }
+
+    fn digest(&self, id: JobId) -> Result<Option<[u8; 32]>, StoreError> {
+        self.connection
+            .prepare_cached("select digest from jobs where id = ?1")
+            .and_then(|mut statement| statement.query_row([id.to_string()], |row| row.get(0)).optional())
+            .map_err(fail("read a digest"))
+    }
+
+    fn recent(&self, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("select id, row from jobs order by submitted desc, id desc limit ?1")
+            .map_err(fail("read recent jobs"))?;
+        let rows: Vec<(String, String)> = statement
+            .query_map([limit], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect)
+            .map_err(fail("read recent jobs"))?;
+        rows.iter()
+            .map(|(id, row)| serde_json::from_str(row).map_err(|source| StoreError::Corrupt { id: id.clone(), source }))
+            .collect()
+    }
+
+    fn commit(&mut self, changes: &[Change<'_>]) -> Result<(), StoreError> {
+        let what = "store a job";
+        let transaction = self.connection.transaction().map_err(fail(what))?;
+        for Change { record, stored_events, digest } in changes {
+            let id = record.id.to_string();
+            let corrupt = |source| StoreError::Corrupt { id: record.id.to_string(), source };
+            let row = record.row();
+            let row_text = serde_json::to_string(&row).map_err(corrupt)?;
+            let record_text = serde_json::to_string(record).map_err(corrupt)?;
+            let updated = i64::try_from(record.updated.as_millis()).unwrap_or(i64::MAX);
+            if let Some(digest) = digest {
+                transaction
+                    .prepare_cached(
+                        "insert into jobs (id, verb, vm, host, state, asked_by, submitted, updated, over, digest, row, record)
+                         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                    )
+                    .and_then(|mut statement| {
+                        statement.execute(params![
+                            id,
+                            row.verb,
+                            row.vm.as_str(),
+                            row.host.as_str(),
+                            row.state.as_str(),
+                            row.by,
+                            i64::try_from(record.submitted.as_millis()).unwrap_or(i64::MAX),
+                            updated,
+                            record.is_over(),
+                            digest,
+                            row_text,
+                            record_text,
+                        ])
+                    })
+                    .map_err(fail(what))?;
+            } else {
+                transaction
+                    .prepare_cached(
+                        "update jobs set state = ?2, updated = ?3, over = ?4, row = ?5, record = ?6 where id = ?1",
+                    )
+                    .and_then(|mut statement| {
+                        statement.execute(params![
+                            id,
+                            row.state.as_str(),
+                            updated,
+                            record.is_over(),
+                            row_text,
+                            record_text
+                        ])
+                    })
+                    .map_err(fail(what))?;
+            }
+            let mut insert = transaction
+                .prepare_cached("insert into events (job, seq, at, event) values (?1, ?2, ?3, ?4)")
+                .map_err(fail(what))?;
+            for event in record.events.iter().skip(*stored_events) {
+                let text = serde_json::to_string(event).map_err(corrupt)?;
+                let at = i64::try_from(event.at.as_millis()).unwrap_or(i64::MAX);
+                insert.execute(params![id, event.seq, at, text]).map_err(fail(what))?;
+            }
+        }
+        transaction.commit().map_err(fail(what))
+    }
+
+    fn expire(&mut self, before: Timestamp) -> Result<usize, StoreError> {
+        let before = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);
+        self.connection
+            .execute("delete from jobs where over = 1 and updated < ?1", [before])
+            .map_err(fail("forget old jobs"))
+    }
+}

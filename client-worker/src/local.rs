@@ -1,0 +1,103 @@
+//! What makes Maglica work on one machine without being set up: the client worker's own key, an operator's key that
+//! only root can read, and an invitation that this machine's host worker finds.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use anyhow::Context;
+use maglica_proto::{
+    config::{Config, keyfile, schema::Operator},
+    join::Invitation,
+    key::{KeyPair, Token},
+    name::{HostName, OperatorName},
+    request::Invite,
+};
+
+use crate::trust::{Trust, register::InvitedAs};
+
+/// How long this machine's host worker has to pick up its invitation; a restart makes a new one.
+const INVITE_S: u32 = 24 * 3600;
+
+/// The folder of the client worker's own files.
+#[must_use]
+pub fn state_dir(config: &Config) -> PathBuf {
+    config.state_dir.join("client-worker")
+}
+
+/// Where this machine's host worker looks for its invitation.
+#[must_use]
+pub fn invitation_file(config: &Config) -> PathBuf {
+    config.state_dir.join("local/invitation")
+}
+
+/// The client worker's key; made on the first start.
+///
+/// # Errors
+/// The file cannot be read or written, or others can read it.
+pub fn server_keys(config: &Config) -> anyhow::Result<KeyPair> {
+    let folder = state_dir(config);
+    make_private_folder(&folder)?;
+    Ok(keyfile::read_or_create_private(&folder.join("key"))?)
+}
+
+/// Makes a folder that only its owner can enter.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_private_folder(folder: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))
+}
+
+/// Root's operator key and the pinned key beside it, made and enrolled if they are not yet.
+///
+/// # Errors
+/// The files cannot be written, or the register cannot be stored.
+pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust) -> anyhow::Result<()> {
+    let files = Operator::of_root(&config.state_dir);
+    if let Some(folder) = files.key.parent() {
+        make_private_folder(folder)?;
+    }
+    let root = keyfile::read_or_create_private(&files.key)?;
+    if keyfile::read_public(&files.server_key).ok() != Some(keys.public()) {
+        keyfile::write_public(&files.server_key, keys.public())?;
+    }
+    let name = OperatorName::new("root")?;
+    trust
+        .change(|register| {
+            register.enrol_local_operator(name, root.public(), SystemTime::now().into());
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// An invitation for the host worker of this machine, unless it is enrolled.
+///
+/// # Errors
+/// The file cannot be written, or the register cannot be stored.
+pub async fn invite_local_host(config: &Config, keys: &KeyPair, trust: &Trust, server: String) -> anyhow::Result<()> {
+    let file = invitation_file(config);
+    let name: HostName = config.host.name()?;
+    if trust.now().hosts().any(|(enrolled, _)| *enrolled == name) {
+        // Used up; a token that lets nobody in is only a riddle for whoever finds it.
+        return match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", file.display()))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        };
+    }
+    if let Some(folder) = file.parent() {
+        make_private_folder(folder)?;
+    }
+    let token = Token::generate()?;
+    let invite = Invite { token: token.id(), psk: token.psk(), valid_s: INVITE_S };
+    trust.change(|register| register.invite(InvitedAs::Host { name }, invite, SystemTime::now().into())).await?;
+    let line = Invitation { server, key: keys.public(), token }.to_line();
+    keyfile::write_atomic(&file, format!("{}\n", line.expose()).as_bytes(), 0o600)?;
+    Ok(())
+}

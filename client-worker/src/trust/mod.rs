@@ -1,0 +1,108 @@
+//! Who is let in: the register of keys, and the one task that owns and stores it.
+//!
+//! [`register`] is the policy (pure); this file keeps it in `trust.json` (written whole, to a new file that is renamed,
+//! before anybody hears of the change) and hands out a snapshot that the bus looks keys up in without asking.
+
+pub mod register;
+
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use maglica_proto::{
+    config::keyfile,
+    fault::{Code, Fault, chain},
+};
+use tokio::sync::{Mutex, watch};
+
+pub use register::{Known, Register};
+
+/// The register cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It cannot be read.
+    #[error("cannot read the register of keys {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("the register of keys {path} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The handle to the register.
+#[derive(Clone)]
+pub struct Trust {
+    path: Arc<PathBuf>,
+    // One writer at a time, through the write to disk; readers use the snapshot and never wait.
+    turn: Arc<Mutex<()>>,
+    register: Arc<watch::Sender<Arc<Register>>>,
+}
+
+impl Trust {
+    /// Reads the register; there is none on the first start.
+    ///
+    /// # Errors
+    /// [`TrustError`]. A damaged register is never replaced by an empty one.
+    pub fn open(path: PathBuf) -> Result<Self, TrustError> {
+        let register = match std::fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| TrustError::Damaged { path: path.clone(), source })?
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Register::default(),
+            Err(source) => return Err(TrustError::Read { path, source }),
+        };
+        Ok(Self {
+            path: Arc::new(path),
+            turn: Arc::default(),
+            register: Arc::new(watch::Sender::new(Arc::new(register))),
+        })
+    }
+
+    /// The register as it is now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Register> {
+        self.register.borrow().clone()
+    }
+
+    /// Told whenever the register changes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Arc<Register>> {
+        self.register.subscribe()
+    }
+
+    /// Changes the register. It is stored before this returns, and unchanged after an error.
+    ///
+    /// # Errors
+    /// The fault of `change`, or of the disk.
+    pub async fn change<T>(&self, change: impl FnOnce(&mut Register) -> Result<T, Fault>) -> Result<T, Fault> {
+        let _turn = self.turn.lock().await;
+        let before = self.now();
+        let mut register = (*before).clone();
+        register.drop_expired(SystemTime::now().into());
+        let result = change(&mut register)?;
+        if register.differs_on_disk(&before) {
+            let bytes =
+                serde_json::to_vec_pretty(&register).map_err(|error| Fault::from_error(Code::Internal, &error))?;
+            let path = self.path.clone();
+            let written = tokio::task::spawn_blocking(move || keyfile::write_atomic(&path, &bytes, 0o600)).await;
+            let failed = |error: &(dyn std::error::Error + 'static)| {
+                Fault::new(
+                    Code::Unavailable,
+                    format!("the client worker cannot store its register of keys: {}", chain(error)),
+                )
+            };
+            written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        }
+        self.register.send_replace(Arc::new(register));
+        Ok(result)
+    }
+}

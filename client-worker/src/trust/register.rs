@@ -1,0 +1,415 @@
+//! The register of keys as policy: who is enrolled, invited, revoked, or waits at the door. `now` is given.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use maglica_proto::{
+    fault::{Code, Fault},
+    key::{Fingerprint, PublicKey, Secret, TokenId},
+    name::{HostName, OperatorName},
+    request::{Invite, OperatorRow, Role},
+    seal::Refusal,
+    units::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::similar::similar;
+
+/// How many may wait at the door: strangers cost memory, so the oldest goes first.
+const PENDING_MAX: usize = 64;
+/// The longest that an invitation is good for.
+const INVITE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// An enrolled host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostKey {
+    /// Its key.
+    pub key: PublicKey,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// An enrolled operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorKey {
+    /// Its key.
+    pub key: PublicKey,
+    /// What it may do.
+    pub role: Role,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// As what a token lets somebody in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "as")]
+pub enum InvitedAs {
+    /// A host.
+    Host {
+        /// Of this name.
+        name: HostName,
+    },
+    /// An operator.
+    Operator {
+        /// Of this name.
+        name: OperatorName,
+        /// With this role.
+        role: Role,
+    },
+}
+
+/// An invitation that nobody has used yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invited {
+    /// As what.
+    #[serde(flatten)]
+    pub who: InvitedAs,
+    /// What the token's holder proves.
+    pub psk: Secret,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// A host that knocked without a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The name that it gave.
+    pub name: HostName,
+    /// Its key.
+    pub key: PublicKey,
+    /// When it knocked last.
+    pub at: Timestamp,
+}
+
+/// Who a key belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// A host.
+    Host(HostName),
+    /// An operator.
+    Operator(OperatorName, Role),
+}
+
+/// The register.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Register {
+    hosts: BTreeMap<HostName, HostKey>,
+    operators: BTreeMap<OperatorName, OperatorKey>,
+    invites: BTreeMap<TokenId, Invited>,
+    revoked: BTreeSet<PublicKey>,
+    /// In memory only: a stranger's word is not worth a write to disk.
+    #[serde(skip)]
+    pending: Vec<Pending>,
+}
+
+impl Register {
+    /// Whether something that is stored differs.
+    #[must_use]
+    pub fn differs_on_disk(&self, other: &Self) -> bool {
+        self.hosts != other.hosts
+            || self.operators != other.operators
+            || self.invites != other.invites
+            || self.revoked != other.revoked
+    }
+
+    /// Who a key belongs to.
+    ///
+    /// # Errors
+    /// The word for a stranger.
+    pub fn lookup(&self, key: &PublicKey) -> Result<Known, Refusal> {
+        if self.revoked.contains(key) {
+            return Err(Refusal::Revoked);
+        }
+        if let Some((name, _)) = self.hosts.iter().find(|(_, host)| host.key == *key) {
+            return Ok(Known::Host(name.clone()));
+        }
+        match self.operators.iter().find(|(_, operator)| operator.key == *key) {
+            Some((name, operator)) => Ok(Known::Operator(name.clone(), operator.role)),
+            None => Err(Refusal::UnknownKey),
+        }
+    }
+
+    /// The enrolled hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = (&HostName, &HostKey)> {
+        self.hosts.iter()
+    }
+
+    /// The hosts that wait for an administrator's word.
+    #[must_use]
+    pub fn pending(&self) -> &[Pending] {
+        &self.pending
+    }
+
+    /// All operators, invited ones with no fingerprint.
+    #[must_use]
+    pub fn operator_rows(&self) -> Vec<OperatorRow> {
+        let enrolled = self.operators.iter().map(|(name, operator)| OperatorRow {
+            name: name.clone(),
+            role: operator.role,
+            fingerprint: Some(operator.key.fingerprint()),
+            since: operator.since,
+        });
+        let invited = self.invites.values().filter_map(|invited| match &invited.who {
+            InvitedAs::Operator { name, role } => {
+                Some(OperatorRow { name: name.clone(), role: *role, fingerprint: None, since: invited.expires })
+            }
+            InvitedAs::Host { .. } => None,
+        });
+        enrolled.chain(invited).collect()
+    }
+
+    /// The invitation of a token that is still good.
+    #[must_use]
+    pub fn invited(&self, token: &TokenId, now: Timestamp) -> Option<&Invited> {
+        self.invites.get(token).filter(|invited| invited.expires > now)
+    }
+
+    /// Forgets invitations that have expired.
+    pub fn drop_expired(&mut self, now: Timestamp) {
+        self.invites.retain(|_, invited| invited.expires > now);
+    }
+
+    /// Invites somebody. A new invitation for the same name replaces an older one; the same one again changes nothing.
+    ///
+    /// # Errors
+    /// A fault: the name is enrolled, or the time is too long.
+    pub fn invite(&mut self, who: InvitedAs, invite: Invite, now: Timestamp) -> Result<(), Fault> {
+        let (kind, name, taken) = match &who {
+            InvitedAs::Host { name } => ("host", name.to_string(), self.hosts.contains_key(name)),
+            InvitedAs::Operator { name, .. } => ("operator", name.to_string(), self.operators.contains_key(name)),
+        };
+        if taken {
+            return Err(Fault::new(Code::Conflict, format!("{kind} {name} is enrolled; revoke it first")).about(name));
+        }
+        let valid = Duration::from_secs(invite.valid_s.into());
+        if valid.is_zero() || valid > INVITE_MAX {
+            return Err(Fault::new(
+                Code::InvalidInput,
+                "an invitation is good for at least a second and at most seven days",
+            ));
+        }
+        self.invites.retain(|token, invited| *token == invite.token || !same_name(&invited.who, &who));
+        self.invites.entry(invite.token).or_insert(Invited { who, psk: invite.psk, expires: now.after(valid) });
+        Ok(())
+    }
+
+    /// Lets a key in by a token, and uses the token up. The same key with the same name again is told the same.
+    ///
+    /// # Errors
+    /// A fault: the token is not good, or the key may not be enrolled.
+    pub fn join(&mut self, token: &TokenId, key: PublicKey, now: Timestamp) -> Result<Known, Fault> {
+        if let Ok(known) = self.lookup(&key) {
+            // Its answer was lost, and it asks again.
+            return Ok(known);
+        }
+        if self.revoked.contains(&key) {
+            return Err(Fault::new(Code::Trust, "this key was revoked and is never enrolled again; make a new one"));
+        }
+        let Some(invited) = self.invited(token, now).cloned() else {
+            return Err(Fault::new(Code::Trust, "the token is unknown, used or expired"));
+        };
+        self.invites.remove(token);
+        self.pending.retain(|pending| pending.key != key);
+        Ok(match invited.who {
+            InvitedAs::Host { name } => {
+                self.hosts.insert(name.clone(), HostKey { key, since: now });
+                Known::Host(name)
+            }
+            InvitedAs::Operator { name, role } => {
+                self.operators.insert(name.clone(), OperatorKey { key, role, since: now });
+                Known::Operator(name, role)
+            }
+        })
+    }
+
+    /// A host without a token is at the door.
+    pub fn knock(&mut self, name: HostName, key: PublicKey, now: Timestamp) {
+        self.pending.retain(|pending| pending.key != key);
+        if self.pending.len() >= PENDING_MAX {
+            self.pending.remove(0);
+        }
+        self.pending.push(Pending { name, key, at: now });
+    }
+
+    /// Lets a pending host in.
+    ///
+    /// # Errors
+    /// A fault: nobody of that name and fingerprint is pending, or the name is taken.
+    pub fn accept(&mut self, name: &HostName, fingerprint: &Fingerprint, now: Timestamp) -> Result<(), Fault> {
+        if let Some(host) = self.hosts.get(name) {
+            if host.key.fingerprint() == *fingerprint {
+                return Ok(());
+            }
+            return Err(Fault::new(
+                Code::Conflict,
+                format!("host {name} is enrolled with another key; revoke it first"),
+            )
+            .about(name.to_string()));
+        }
+        let at =
+            self.pending.iter().position(|pending| pending.name == *name && pending.key.fingerprint() == *fingerprint);
+        let Some(at) = at else {
+            let waiting = self.pending.iter().any(|pending| pending.name == *name);
+            let message = if waiting {
+                format!("the host {name} that waits has another key than {fingerprint}")
+            } else {
+                format!("no host {name} waits to be let in")
+            };
+            let mut fault =
+                Fault::new(if waiting { Code::Trust } else { Code::NotFound }, message).about(name.to_string());
+            fault.similar = similar(name.as_str(), self.pending.iter().map(|pending| pending.name.as_str()));
+            return Err(fault);
+        };
+        let key = self.pending.remove(at).key;
+        self.hosts.insert(name.clone(), HostKey { key, since: now });
+        Ok(())
+    }
+
+    /// Shuts a host out, and its key for ever.
+    ///
+    /// # Errors
+    /// A fault: there is none of that name.
+    pub fn revoke_host(&mut self, name: &HostName) -> Result<(), Fault> {
+        let invited = self.uninvite(|who| matches!(who, InvitedAs::Host { name: host } if host == name));
+        match self.hosts.remove(name) {
+            Some(host) => {
+                self.revoked.insert(host.key);
+                Ok(())
+            }
+            None if invited => Ok(()),
+            None => {
+                let mut fault = Fault::new(Code::NotFound, format!("there is no host {name}")).about(name.to_string());
+                fault.similar = similar(name.as_str(), self.hosts.keys().map(HostName::as_str));
+                Err(fault)
+            }
+        }
+    }
+
+    /// Shuts an operator out, and its key for ever.
+    ///
+    /// # Errors
+    /// A fault: there is none of that name, or it is the last administrator.
+    pub fn revoke_operator(&mut self, name: &OperatorName) -> Result<(), Fault> {
+        let admins = self.operators.values().filter(|operator| operator.role == Role::Admin).count();
+        if admins == 1 && self.operators.get(name).is_some_and(|operator| operator.role == Role::Admin) {
+            return Err(Fault::new(Code::WrongState, format!("{name} is the last administrator; add another first"))
+                .about(name.to_string()));
+        }
+        let invited =
+            self.uninvite(|who| matches!(who, InvitedAs::Operator { name: operator, .. } if operator == name));
+        match self.operators.remove(name) {
+            Some(operator) => {
+                self.revoked.insert(operator.key);
+                Ok(())
+            }
+            None if invited => Ok(()),
+            None => {
+                let mut fault =
+                    Fault::new(Code::NotFound, format!("there is no operator {name}")).about(name.to_string());
+                fault.similar = similar(name.as_str(), self.operators.keys().map(OperatorName::as_str));
+                Err(fault)
+            }
+        }
+    }
+
+    /// Enrols an operator's key without a token: root's own, on the client worker's machine.
+    pub fn enrol_local_operator(&mut self, name: OperatorName, key: PublicKey, now: Timestamp) {
+        if self.lookup(&key).is_err() && !self.revoked.contains(&key) {
+            self.operators.insert(name, OperatorKey { key, role: Role::Admin, since: now });
+        }
+    }
+
+    fn uninvite(&mut self, which: impl Fn(&InvitedAs) -> bool) -> bool {
+        let before = self.invites.len();
+        self.invites.retain(|_, invited| !which(&invited.who));
+        before != self.invites.len()
+    }
+}
+
+fn same_name(a: &InvitedAs, b: &InvitedAs) -> bool {
+    match (a, b) {
+        (InvitedAs::Host { name: a }, InvitedAs::Host { name: b }) => a == b,
+        (InvitedAs::Operator { name: a, .. }, InvitedAs::Operator { name: b, .. }) => a == b,
+        (InvitedAs::Host { .. }, InvitedAs::Operator { .. }) | (InvitedAs::Operator { .. }, InvitedAs::Host { .. }) => {
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maglica_proto::key::{KeyPair, Token};
+
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn host(name: &str) -> HostName {
+        HostName::new(name).unwrap()
+    }
+
+    fn key() -> PublicKey {
+        KeyPair::generate().unwrap().public()
+    }
+
+    fn invite(token: &Token) -> Invite {
+        Invite { token: token.id(), psk: token.psk(), valid_s: 60 }
+    }
+
+    #[test]
+    fn a_token_lets_in_once_and_not_after_its_time() {
+        let (token, mut register) = (Token::generate().unwrap(), Register::default());
+        register.invite(InvitedAs::Host { name: host("h1") }, invite(&token), at(0)).unwrap();
+        let late = register.clone().join(&token.id(), key(), at(60));
+        assert_eq!(late.unwrap_err().code, Code::Trust);
+        let first = key();
+        assert_eq!(register.join(&token.id(), first, at(1)).unwrap(), Known::Host(host("h1")));
+        assert_eq!(register.join(&token.id(), first, at(2)).unwrap(), Known::Host(host("h1")), "its answer was lost");
+        assert_eq!(register.join(&token.id(), key(), at(3)).unwrap_err().code, Code::Trust);
+    }
+
+    #[test]
+    fn a_revoked_key_stays_out_for_ever_and_its_name_may_be_used_again() {
+        let (token, mut register, first) = (Token::generate().unwrap(), Register::default(), key());
+        register.invite(InvitedAs::Host { name: host("h1") }, invite(&token), at(0)).unwrap();
+        register.join(&token.id(), first, at(0)).unwrap();
+        register.revoke_host(&host("h1")).unwrap();
+        assert_eq!(register.lookup(&first), Err(Refusal::Revoked));
+        let again = Token::generate().unwrap();
+        register.invite(InvitedAs::Host { name: host("h1") }, invite(&again), at(0)).unwrap();
+        assert_eq!(register.join(&again.id(), first, at(0)).unwrap_err().code, Code::Trust);
+        assert!(register.join(&again.id(), key(), at(0)).is_ok());
+    }
+
+    #[test]
+    fn a_pending_host_is_let_in_by_its_fingerprint_only() {
+        let (mut register, ours, theirs) = (Register::default(), key(), key());
+        register.knock(host("h1"), theirs, at(0));
+        assert_eq!(register.accept(&host("h1"), &ours.fingerprint(), at(0)).unwrap_err().code, Code::Trust);
+        register.knock(host("h1"), ours, at(0));
+        register.accept(&host("h1"), &ours.fingerprint(), at(0)).unwrap();
+        assert_eq!(register.lookup(&ours), Ok(Known::Host(host("h1"))));
+        assert_eq!(register.lookup(&theirs), Err(Refusal::UnknownKey));
+    }
+
+    #[test]
+    fn strangers_at_the_door_are_bounded() {
+        let mut register = Register::default();
+        for i in 0..1000 {
+            register.knock(host(&format!("h{i}")), key(), at(i));
+        }
+        assert_eq!(register.pending().len(), PENDING_MAX);
+    }
+
+    #[test]
+    fn the_last_administrator_cannot_be_shut_out() {
+        let mut register = Register::default();
+        let root = OperatorName::new("root").unwrap();
+        register.enrol_local_operator(root.clone(), key(), at(0));
+        assert_eq!(register.revoke_operator(&root).unwrap_err().code, Code::WrongState);
+    }
+}

@@ -1,0 +1,58 @@
+//! `maglica image …`.
+
+use clap::Subcommand;
+use maglica_proto::{
+    name::HostName,
+    request::{Answer, ImageRow, Listing, Request},
+};
+use serde::Serialize;
+
+use crate::{app::App, error::Error, exit::Exit, output::table::Table};
+
+/// Commands about images.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// List the images of all hosts.
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only those of this host.
+        #[arg(long, value_name = "HOST")]
+        on: Option<HostName>,
+    },
+}
+
+/// What `-o json` and `-o yaml` show.
+#[derive(Serialize)]
+struct Shown<'a> {
+    images: &'a [ImageRow],
+    absent: &'a [maglica_proto::request::Absence],
+}
+
+impl Image {
+    pub(super) async fn run(self, app: &mut App<'_>) -> Result<Exit, Error> {
+        let Self::List { on } = self;
+        let request = Request::ImageList;
+        let Answer::Images(Listing { mut rows, mut absent }) = app.ask(&request).await? else {
+            return Err(Error::Unexpected(request.verb()));
+        };
+        if let Some(on) = on {
+            rows.retain(|row| row.host == on);
+            absent.retain(|absence| absence.host == on);
+        }
+        let table = || {
+            let mut table = Table::new(["Name", "Host", "Disk", "Format", "State"]);
+            for row in &rows {
+                table.row([
+                    row.name.to_string(),
+                    row.host.to_string(),
+                    row.disk.map(|size| size.to_string()).unwrap_or_default(),
+                    row.format.clone(),
+                    row.state.as_str().to_owned(),
+                ]);
+            }
+            table.render()
+        };
+        app.out.show(&Shown { images: &rows, absent: &absent }, table, || rows.iter().map(|row| row.name.to_string()).collect())?;
+        Ok(app.out.absent(&absent, "images", |absence| rows.iter().filter(|row| row.host == absence.host).count()))
+    }
+}

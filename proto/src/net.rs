@@ -93,8 +93,8 @@ impl IpPrefix {
     /// The netmask in dotted form, which old configuration files want; none for IPv6.
     #[must_use]
     pub fn netmask(self) -> Option<std::net::Ipv4Addr> {
-        let bits = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        self.address.is_ipv4().then(|| bits.into())
+        let host_bits = 32_u32.checked_sub(u32::from(self.prefix)).filter(|_| self.address.is_ipv4())?;
+        Some(u32::MAX.checked_shl(host_bits).unwrap_or(0).into())
     }
 
     /// Whether `other` is an address of the same network.
@@ -169,6 +169,7 @@ mod tests {
     fn an_address_with_its_prefix_knows_its_network() {
         let net: IpPrefix = "192.168.0.10/24".parse().unwrap();
         assert_eq!(net.netmask().unwrap().to_string(), "255.255.255.0");
+        assert_eq!("2001:db8::10/64".parse::<IpPrefix>().unwrap().netmask(), None);
         assert!(net.contains("192.168.0.1".parse().unwrap()));
         assert!(!net.contains("192.168.1.1".parse().unwrap()));
         for text in ["192.168.0.10", "192.168.0.10/33", "192.168.0.10/0", "2001:db8::1/129", "x/24"] {

@@ -1,0 +1,15 @@
+//! The built command, from outside: its stdout, stderr and exit code.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `place` | a folder with keys and configuration, and running the command in it |
+//! | `worker` | something that speaks as the client worker does, over real sockets and real sealing, with answers of the test's own |
+//! | `usage` | what is refused before anything is sent |
+//! | `listing`, `jobs`, `trust` | what is shown of the answers |
+
+mod jobs;
+mod listing;
+mod place;
+mod trust;
+mod usage;
+mod worker;

@@ -31,6 +31,14 @@ pub enum HypervisorError {
         /// libvirt's words.
         why: String,
     },
+    /// The object is in a state in which this cannot be done: it runs already, it is off.
+    #[error("{doing}: {why}")]
+    WrongState {
+        /// What was being done, to which object.
+        doing: String,
+        /// libvirt's words.
+        why: String,
+    },
     /// libvirt does not answer; nothing was done.
     #[error("{doing}: libvirt does not answer: {why}")]
     Down {
@@ -82,6 +90,7 @@ impl HypervisorError {
         match self {
             Self::NotFound { .. } => Code::NotFound,
             Self::AlreadyExists { .. } => Code::Conflict,
+            Self::WrongState { .. } => Code::WrongState,
             Self::Down { .. } => Code::ToolMissing,
             Self::Unknown { .. } => Code::OutcomeUnknown,
             Self::Busy { .. } | Self::NoAgent { .. } | Self::Refused { .. } => Code::Hypervisor,

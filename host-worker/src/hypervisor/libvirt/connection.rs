@@ -113,6 +113,8 @@ fn meaning(doing: &str, error: &Error) -> HypervisorError {
         ErrorNumber::AgentUnresponsive | ErrorNumber::AgentUnsynced | ErrorNumber::AgentCommandTimeout
     ) {
         HypervisorError::NoAgent { doing, why }
+    } else if matches!(code, ErrorNumber::OperationInvalid) {
+        HypervisorError::WrongState { doing, why }
     } else if matches!(code, ErrorNumber::ResourceBusy) {
         HypervisorError::Busy { doing, why }
     } else {

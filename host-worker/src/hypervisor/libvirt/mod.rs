@@ -161,7 +161,7 @@ impl Hypervisor for Libvirt {
         self.act(&format!("refreshing storage pool {name}"), |connection| {
             connection.lookup_storage_pool_by_name(name)?.refresh(0)
         })
-        .map_err(pools::busy)
+        .map_err(pools::pool_busy)
     }
 
     fn volumes(&self, pool: &str) -> Result<Vec<VolumeRow>, HypervisorError> {
@@ -194,7 +194,7 @@ impl Hypervisor for Libvirt {
         self.act(&format!("deleting volume {name} of storage pool {pool}"), |connection| {
             connection.lookup_storage_pool_by_name(pool)?.lookup_storage_vol_by_name(name)?.delete(0)
         })
-        .map_err(pools::busy)
+        .map_err(pools::volume_busy)
     }
 
     fn resize_volume(&self, pool: &str, name: &str, capacity: ByteSize) -> Result<(), HypervisorError> {

@@ -45,16 +45,21 @@ pub(super) fn volume_row(pool: &str, xml: &str, doing: &str) -> Result<VolumeRow
         .map_err(|error| HypervisorError::Refused { doing: doing.to_owned(), why: error.to_string() })
 }
 
-/// A refusal to delete a volume or to refresh a pool is for now: libvirt refuses while a volume is made or copied from. It
-/// has no error code of its own for it, and its words depend on the daemon's language.
-pub(super) fn busy(error: HypervisorError) -> HypervisorError {
-    match error {
-        HypervisorError::Refused { doing, why } => HypervisorError::Busy { doing, why },
-        other @ (HypervisorError::NotFound { .. }
-        | HypervisorError::AlreadyExists { .. }
-        | HypervisorError::Busy { .. }
-        | HypervisorError::Down { .. }
-        | HypervisorError::Unknown { .. }
-        | HypervisorError::NoAgent { .. }) => other,
+/// A refusal to delete a volume is for now: libvirt refuses while it is made or copied from. It has no error code of its own
+/// for it, and its words depend on the daemon's language.
+pub(super) fn volume_busy(error: HypervisorError) -> HypervisorError {
+    if let HypervisorError::WrongState { doing, why } = error {
+        HypervisorError::Busy { doing, why }
+    } else {
+        error
+    }
+}
+
+/// A refusal to refresh a pool is for now too; libvirt calls it an internal error while a volume is made in it.
+pub(super) fn pool_busy(error: HypervisorError) -> HypervisorError {
+    if let HypervisorError::WrongState { doing, why } | HypervisorError::Refused { doing, why } = error {
+        HypervisorError::Busy { doing, why }
+    } else {
+        error
     }
 }

@@ -1,0 +1,165 @@
+//! What a host does for a job: one module a kind, four phases each.
+//!
+//! 1. *check*: everything is looked at, nothing is changed;
+//! 2. *do*: steps, each of which writes down how it is taken back before it acts;
+//! 3. *undo*, on failure or cancel: in reverse, going on past its own failures and listing what is left;
+//! 4. *report*: an [`Outcome`] or a [`Fault`].
+//!
+//! Who grants jobs, keeps the ledger and reports is the runner; it hands in a [`Journal`]. Every task can be begun again after
+//! a crash by [`recover`], which asks libvirt what is so rather than trusting what was meant.
+
+mod clone;
+mod power;
+mod remove;
+mod step;
+mod trail;
+mod undo;
+
+use std::{path::PathBuf, sync::Arc};
+
+use maglica_proto::{
+    fault::{Code, Fault},
+    id::JobId,
+    inventory::Accel,
+    job::{HostEventKind, Outcome, Step, Task, VmTask},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::undo::Undo;
+use self::trail::Trail;
+use crate::{
+    customize::Customizer,
+    hypervisor::{DomainRow, Host},
+    tool::{ToolError, ToolPaths},
+};
+
+/// The journal could not be written; nothing may be done that is not in it.
+#[derive(Debug, thiserror::Error)]
+#[error("the job's journal cannot be written")]
+pub struct JournalError {
+    /// Why.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Where a job's course is written down. What it is told is on disk when a call returns.
+pub trait Journal: Send + Sync {
+    /// How to take back what is about to be done.
+    ///
+    /// # Errors
+    /// [`JournalError`]; the thing must then not be done.
+    fn intend(&self, undo: &Undo) -> Result<(), JournalError>;
+
+    /// A step is done.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    fn step_done(&self, step: Step) -> Result<(), JournalError>;
+
+    /// Something happened that is stored and reported; progress is reported only.
+    fn event(&self, what: HostEventKind);
+}
+
+/// What a task works with.
+#[derive(Clone)]
+pub struct TaskContext {
+    /// The job.
+    pub job: JobId,
+    /// The hypervisor.
+    pub host: Host,
+    /// How guests run here.
+    pub accel: Accel,
+    /// Where programs are.
+    pub tools: ToolPaths,
+    /// Rewrites guests.
+    pub customizer: Arc<dyn Customizer>,
+    /// Where the course is written down.
+    pub journal: Arc<dyn Journal>,
+    /// Fires when the job is to be stopped.
+    pub cancel: CancellationToken,
+}
+
+impl TaskContext {
+    /// The fault of a job that was stopped on request, if it was.
+    fn stop_if_cancelled(&self) -> Result<(), Fault> {
+        if self.cancel.is_cancelled() { Err(cancelled()) } else { Ok(()) }
+    }
+}
+
+fn cancelled() -> Fault {
+    Fault::new(Code::Cancelled, "the job was cancelled")
+}
+
+/// Runs a task from its beginning.
+///
+/// # Errors
+/// [`Fault`] why it was not done; code `cancelled` if `cx.cancel` fired. What it did is then taken back but for what `left` lists.
+pub async fn run(task: &Task, cx: &TaskContext) -> Result<Outcome, Fault> {
+    match task {
+        Task::Clone(task) => clone::run(task, cx).await,
+        Task::Start(vm) => power::start(vm, cx).await,
+        Task::Stop { vm, timeout_s } => power::stop(vm, *timeout_s, cx).await,
+        Task::Destroy(vm) => power::destroy(vm, cx).await,
+        Task::Remove(vm) => remove::run(vm, cx).await,
+    }
+}
+
+/// Brings a task to an end that was interrupted: `done` are the steps that were finished, `undo` what was written down, in order.
+/// A clone that was defined goes on; one that was not is taken back. The other tasks look at the world and go on.
+///
+/// # Errors
+/// As [`run`].
+pub async fn recover(task: &Task, done: &[Step], undo: &[Undo], cx: &TaskContext) -> Result<Outcome, Fault> {
+    let decide = |decision: &str| cx.journal.event(HostEventKind::Resumed { decision: decision.to_owned() });
+    match task {
+        Task::Clone(task) => clone::recover(task, done, undo, cx, decide).await,
+        Task::Remove(vm) => {
+            decide("go on");
+            remove::recover(vm, undo, cx).await
+        }
+        Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) => {
+            decide("go on");
+            run(task, cx).await
+        }
+    }
+}
+
+/// The domain that a task is about, if it is still the one that the operator saw.
+async fn find(vm: &VmTask, cx: &TaskContext) -> Result<DomainRow, Fault> {
+    let uuid = vm.uuid;
+    let found = cx.host.look(format!("looking for {}", vm.name), move |hypervisor| hypervisor.domain(uuid)).await;
+    match found {
+        Ok(row) if row.name == vm.name.as_str() => Ok(row),
+        Ok(row) => Err(Fault::new(
+            Code::Conflict,
+            format!("the virtual machine {} is called {} now", vm.name, row.name),
+        )
+        .about(vm.name.as_str())),
+        Err(error) if error.is_not_found() => {
+            Err(Fault::new(Code::NotFound, format!("there is no virtual machine {} on this host", vm.name))
+                .about(vm.name.as_str()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn tool_fault(error: &(dyn std::error::Error + 'static), tool: Option<&ToolError>) -> Fault {
+    let code = match tool {
+        Some(ToolError::Missing { .. }) => Code::ToolMissing,
+        Some(ToolError::TimedOut { .. }) => Code::Timeout,
+        Some(ToolError::Cancelled { .. }) => return cancelled(),
+        Some(ToolError::Failed { .. } | ToolError::Io { .. }) | None => Code::ToolFailed,
+    };
+    Fault::from_error(code, error)
+}
+
+/// A folder pool's volume as a file.
+fn file_in(folder: &str, name: &str) -> PathBuf {
+    PathBuf::from(folder).join(name)
+}
+
+impl From<JournalError> for Fault {
+    fn from(error: JournalError) -> Self {
+        Self::from_error(Code::Internal, &error)
+    }
+}

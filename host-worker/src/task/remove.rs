@@ -1,0 +1,291 @@
+//! Remove: a machine's definition and its disks.
+//!
+//! The disks go first and the definition last: the definition is what says which disks there are, so that a removal that was
+//! interrupted can be begun again. Nothing is taken back; the volumes that are deleted are written down for the report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maglica_proto::{
+    fault::{Code, Fault},
+    inventory::{DiskDevice, IMAGE_SUFFIX},
+    job::{Outcome, Step, VmTask},
+};
+
+use super::{TaskContext, Undo, find, step::step};
+use crate::{
+    hypervisor::{
+        CALL_LIMIT, Hypervisor, HypervisorError, Nvram, VolumeRow,
+        domain_xml::{self, Description, DiskXml, Source},
+    },
+    storage::volumes::{self, DELETE_LIMIT, REFRESH_LIMIT},
+};
+
+/// A chain of overlays longer than this is a circle.
+const LONGEST_CHAIN: usize = 64;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    delete: Vec<(String, String)>,
+    kept: Vec<String>,
+}
+
+/// Removes a machine.
+pub(super) async fn run(vm: &VmTask, cx: &TaskContext) -> Result<Outcome, Fault> {
+    remove(vm, Vec::new(), cx).await
+}
+
+/// Goes on removing it; `undo` has the volumes that the earlier run began to delete.
+pub(super) async fn recover(vm: &VmTask, undo: &[Undo], cx: &TaskContext) -> Result<Outcome, Fault> {
+    let before: Vec<(String, String)> = undo
+        .iter()
+        .filter_map(|undo| if let Undo::Deleted { pool, volume } = undo { Some((pool.clone(), volume.clone())) } else { None })
+        .collect();
+    match find(vm, cx).await {
+        // The definition went last: with it everything is done.
+        Err(fault) if fault.code == Code::NotFound => {
+            Ok(Outcome::Removed { volumes: before.iter().map(shown).collect(), kept: Vec::new() })
+        }
+        Err(fault) => Err(fault),
+        Ok(_) => remove(vm, before, cx).await,
+    }
+}
+
+fn shown((pool, volume): &(String, String)) -> String {
+    format!("{pool}/{volume}")
+}
+
+async fn remove(vm: &VmTask, before: Vec<(String, String)>, cx: &TaskContext) -> Result<Outcome, Fault> {
+    let plan = step(cx, "remove", Step::Check, async { Ok((check(vm, cx).await?, String::new())) }).await?;
+    step(cx, "remove", Step::Remove, async {
+        let mut volumes: BTreeSet<(String, String)> = before.into_iter().collect();
+        for (pool, volume) in plan.delete {
+            cx.journal.intend(&Undo::Deleted { pool: pool.clone(), volume: volume.clone() })?;
+            match volumes::delete(&cx.host, &pool, &volume, DELETE_LIMIT).await {
+                Ok(()) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+            volumes.insert((pool, volume));
+        }
+        let uuid = vm.uuid;
+        cx.host
+            .call(format!("undefining {}", vm.name), CALL_LIMIT, move |hypervisor| {
+                hypervisor.undefine(uuid, Nvram::Delete)
+            })
+            .await?;
+        let volumes: Vec<String> = volumes.iter().map(shown).collect();
+        let note = volumes.join(", ");
+        Ok((Outcome::Removed { volumes, kept: plan.kept }, note))
+    })
+    .await
+}
+
+async fn check(vm: &VmTask, cx: &TaskContext) -> Result<Plan, Fault> {
+    let row = find(vm, cx).await?;
+    let refuse = |why: &str| Err(Fault::new(Code::WrongState, format!("{} {why}", vm.name)).about(vm.name.as_str()));
+    if row.state.is_active() {
+        return refuse(&format!("is {}; only a machine that is off is removed", row.state.as_str()));
+    }
+    let uuid = vm.uuid;
+    let own = cx.host.look(format!("reading {}", vm.name), move |hypervisor| read(hypervisor, uuid)).await?;
+    if own.marked_image || own.name.ends_with(IMAGE_SUFFIX) {
+        return refuse("is an image; images are not removed by a job");
+    }
+    // A machine's disk that libvirt has not seen as a volume yet (see the clone's define) would be left behind.
+    let pools = cx.host.look("listing pools", |hypervisor| hypervisor.pools()).await?;
+    for pool in pools.iter().filter(|pool| pool.active && pool.is_folder()) {
+        let unseen = own.disks.iter().any(|disk| in_folder(disk, pool.path.as_deref()));
+        if unseen && let Err(error) = volumes::refresh(&cx.host, &pool.name, REFRESH_LIMIT).await {
+            tracing::debug!(%error, "the pool is not refreshed before the removal");
+        }
+    }
+    Ok(cx.host.look(format!("looking who uses the disks of {}", vm.name), move |hypervisor| survey(hypervisor, &own)).await?)
+}
+
+fn in_folder(disk: &DiskXml, folder: Option<&str>) -> bool {
+    match &disk.source {
+        Source::Path(path) => path.rsplit_once('/').map(|(parent, _)| parent) == folder,
+        Source::Empty | Source::Volume { .. } | Source::Other(_) => false,
+    }
+}
+
+fn read(hypervisor: &dyn Hypervisor, uuid: uuid::Uuid) -> Result<Description, HypervisorError> {
+    domain_xml::read(&hypervisor.domain_xml(uuid)?).map_err(|error| HypervisorError::Refused {
+        doing: format!("reading the description of domain {uuid}"),
+        why: error.to_string(),
+    })
+}
+
+fn survey(hypervisor: &dyn Hypervisor, own: &Description) -> Result<Plan, HypervisorError> {
+    let mut volumes = Vec::new();
+    for pool in hypervisor.pools()?.iter().filter(|pool| pool.active) {
+        volumes.extend(hypervisor.volumes(&pool.name)?);
+    }
+    let mut others = Vec::new();
+    for row in hypervisor.domains()?.iter().filter(|row| row.uuid != own.uuid) {
+        match read(hypervisor, row.uuid) {
+            Ok(description) => others.push(description),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(plan(own, &others, &volumes))
+}
+
+/// The path behind a disk, if there is one.
+fn path_of<'a>(disk: &'a DiskXml, volumes: &'a [VolumeRow]) -> Option<&'a str> {
+    match &disk.source {
+        Source::Path(path) => Some(path),
+        Source::Volume { pool, volume } => volumes
+            .iter()
+            .find(|row| row.pool == *pool && row.name == *volume)
+            .map(|row| row.path.as_str()),
+        Source::Empty | Source::Other(_) => None,
+    }
+}
+
+/// Decides by what is known of all disks of the host; looks at the disk only for whether a file is gone already.
+fn plan(own: &Description, others: &[Description], volumes: &[VolumeRow]) -> Plan {
+    let by_path: BTreeMap<&str, &VolumeRow> = volumes.iter().map(|row| (row.path.as_str(), row)).collect();
+    let mine: BTreeSet<&str> = own.disks.iter().filter_map(|disk| path_of(disk, volumes)).collect();
+    let mut users: BTreeMap<&str, String> = BTreeMap::new();
+    for other in others {
+        for path in other.disks.iter().filter_map(|disk| path_of(disk, volumes)) {
+            users.entry(path).or_insert_with(|| format!("{} uses it", other.name));
+            for below in chain(path, &by_path) {
+                users.entry(below).or_insert_with(|| format!("a disk of {} is an overlay on it", other.name));
+            }
+        }
+    }
+    // Overlays that no domain has for now are somebody's too.
+    for row in volumes.iter().filter(|row| !mine.contains(row.path.as_str())) {
+        for below in chain(&row.path, &by_path) {
+            users.entry(below).or_insert_with(|| format!("the volume {}/{} is an overlay on it", row.pool, row.name));
+        }
+    }
+    let mut plan = Plan::default();
+    for disk in &own.disks {
+        if matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) || disk.source == Source::Empty {
+            continue;
+        }
+        let shown = match &disk.source {
+            Source::Path(path) => path.clone(),
+            Source::Volume { pool, volume } => format!("{pool}/{volume}"),
+            Source::Other(kind) => kind.clone(),
+            Source::Empty => String::new(),
+        };
+        let path = path_of(disk, volumes);
+        let reason = if disk.readonly {
+            Some("it is read only".to_owned())
+        } else if disk.shareable {
+            Some("it is shared".to_owned())
+        } else {
+            path.and_then(|path| users.get(path)).cloned()
+        };
+        match (reason, path.and_then(|path| by_path.get(path))) {
+            (Some(reason), _) => plan.kept.push(format!("{} ({shown}): {reason}", disk.target)),
+            (None, Some(row)) => plan.delete.push((row.pool.clone(), row.name.clone())),
+            (None, None) if path.is_some_and(|path| !std::fs::exists(path).unwrap_or(true)) => {}
+            (None, None) => plan.kept.push(format!("{} ({shown}): it is not in an active storage pool", disk.target)),
+        }
+    }
+    plan
+}
+
+/// The files below this one, of what libvirt knows of them.
+fn chain<'a>(path: &str, by_path: &BTreeMap<&str, &'a VolumeRow>) -> Vec<&'a str> {
+    let mut below = Vec::new();
+    let mut next = by_path.get(path).and_then(|row| row.backing.as_deref());
+    while let Some(path) = next.filter(|_| below.len() < LONGEST_CHAIN) {
+        below.push(path);
+        next = by_path.get(path).and_then(|row| row.backing.as_deref());
+    }
+    below
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maglica_proto::units::ByteSize;
+
+    fn disk(target: &str, path: &str) -> DiskXml {
+        DiskXml {
+            target: target.to_owned(),
+            device: DiskDevice::Disk,
+            source: Source::Path(path.to_owned()),
+            format: "qcow2".to_owned(),
+            readonly: false,
+            shareable: false,
+            encrypted: false,
+        }
+    }
+
+    fn domain(name: &str, disks: Vec<DiskXml>) -> Description {
+        Description {
+            name: name.to_owned(),
+            uuid: uuid::Uuid::new_v4(),
+            kind: "kvm".to_owned(),
+            vcpus: 1,
+            memory: ByteSize::ZERO,
+            disks,
+            nics: Vec::new(),
+            nvram: None,
+            made: None,
+            marked_image: false,
+        }
+    }
+
+    fn volume(name: &str, backing: Option<&str>) -> VolumeRow {
+        VolumeRow {
+            pool: "p".to_owned(),
+            name: name.to_owned(),
+            path: format!("/p/{name}"),
+            format: "qcow2".to_owned(),
+            capacity: ByteSize::ZERO,
+            allocation: ByteSize::ZERO,
+            backing: backing.map(|name| format!("/p/{name}")),
+        }
+    }
+
+    #[test]
+    fn only_disks_in_pools_that_nobody_else_stands_on_are_deleted() {
+        let cdrom = DiskXml { device: DiskDevice::Cdrom, readonly: true, ..disk("sda", "/p/install.iso") };
+        let own = domain("vm0", vec![
+            disk("vda", "/p/vm0"),
+            disk("vdb", "/p/used"),
+            disk("vdc", "/p/base"),
+            disk("vdd", "/p/parent"),
+            disk("vde", "/etc/elsewhere"),
+            DiskXml { shareable: true, ..disk("vdf", "/p/shared") },
+            disk("vdg", "/p/gone-already"),
+            cdrom,
+        ]);
+        let others = [domain("vm1", vec![disk("vda", "/p/used"), disk("vdb", "/p/top")])];
+        let volumes = [
+            volume("vm0", Some("image")),
+            volume("image", None),
+            volume("used", None),
+            volume("base", None),
+            volume("middle", Some("base")),
+            volume("top", Some("middle")),
+            volume("parent", None),
+            volume("orphan", Some("parent")),
+            volume("shared", None),
+            volume("install.iso", None),
+        ];
+        let plan = plan(&own, &others, &volumes);
+        assert_eq!(plan.delete, [("p".to_owned(), "vm0".to_owned())], "the image below it stays as well");
+        let kept = plan.kept.join("\n");
+        for reason in ["vm1 uses it", "a disk of vm1 is an overlay on it", "the volume p/orphan is an overlay on it", "it is shared"] {
+            assert!(kept.contains(reason), "{reason} in {kept}");
+        }
+        assert_eq!(plan.kept.len(), 4);
+    }
+
+    #[test]
+    fn chains_that_run_in_circles_end() {
+        let volumes = [volume("a", Some("b")), volume("b", Some("a"))];
+        let own = domain("vm0", vec![disk("vda", "/p/c")]);
+        assert_eq!(plan(&own, &[], &volumes).delete, []);
+    }
+}

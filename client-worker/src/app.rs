@@ -61,7 +61,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let run_dir = config.run_dir.join("client-worker");
     local::make_private_folder(&run_dir)?;
-    gate::raise_file_limit(config.listen.max_connections);
+    if let Err(error) = gate::raise_file_limit(config.listen.max_connections) {
+        tracing::warn!(error = chain(&error), "cannot raise the limit of open files; fewer connections will be taken");
+    }
     let rep = RepPort::bind(&run_dir.join("rep.sock")).await?;
     let published = PubPort::bind(&run_dir.join("pub.sock")).await?;
     let gates = [

@@ -1,2 +1,88 @@
-//! Entry point.
-fn main() {}
+//! The command line of the host worker.
+
+use std::{io::Read, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use maglica_host_worker::{app, link::enrol};
+use maglica_proto::{config::Config, join::Invitation};
+use tracing_subscriber::EnvFilter;
+
+/// Maglica's host worker: runs the jobs of one libvirt host.
+#[derive(Parser)]
+#[command(name = "maglica-host-worker", version)]
+struct Arguments {
+    /// The configuration file [default: $MAGLICA_CONFIG, /etc/maglica.conf, /etc/maglica/maglica.conf]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Reads the configuration, says whether it is good, and ends
+    #[arg(long)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Joins a client worker by the line that 'maglica host invite' printed
+    Join {
+        /// The file with the line; without it the line is read from standard input, for it holds a secret
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Prints this host's public key and fingerprint
+    Key,
+}
+
+#[expect(clippy::print_stdout, reason = "what --check-config, join and key are asked for; the daemon itself only logs")]
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = (|| -> anyhow::Result<()> {
+        let loaded = Config::load(arguments.config.as_deref())?;
+        if arguments.check_config {
+            let file = loaded.file.map_or_else(|| "no file, all defaults".to_owned(), |file| file.display().to_string());
+            println!("the configuration is good ({file})");
+            return Ok(());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        match arguments.command {
+            Some(Command::Join { file }) => {
+                let invitation = invitation(file)?;
+                let (keys, _) = enrol::load(&loaded.config)?;
+                let (joined, server) = runtime.block_on(enrol::join(&loaded.config, &keys, &invitation))?;
+                println!("joined {} as {joined}; fingerprint {}", server.rep, keys.public().fingerprint());
+                Ok(())
+            }
+            Some(Command::Key) => {
+                let (keys, _) = enrol::load(&loaded.config)?;
+                println!("public key   {}\nfingerprint  {}", keys.public(), keys.public().fingerprint());
+                Ok(())
+            }
+            None => {
+                let filter =
+                    EnvFilter::try_from_env("MAGLICA_LOG").unwrap_or_else(|_| EnvFilter::new(loaded.config.log.level.as_str()));
+                tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+                runtime.block_on(app::run(loaded.config))
+            }
+        }
+    })();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn invitation(file: Option<PathBuf>) -> anyhow::Result<Invitation> {
+    if let Some(file) = file {
+        return Ok(enrol::read_invitation(&file)?);
+    }
+    let mut line = String::new();
+    std::io::stdin().take(4096).read_to_string(&mut line).context("cannot read the invitation from standard input")?;
+    Ok(line.parse()?)
+}
+
+#[expect(clippy::print_stderr, reason = "an error before or after logging is set up must reach the terminal or the journal")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("maglica-host-worker: {error:#}");
+    ExitCode::FAILURE
+}

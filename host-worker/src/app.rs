@@ -1,0 +1,212 @@
+//! Puts the host worker together: enrolment, ledger, libvirt, link, tasks; tells systemd; takes it down in order.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use maglica_proto::{
+    config::{Config, schema},
+    fault::chain,
+    inventory::Accel,
+    key::KeyPair,
+    seal::{Hello, PeerKind},
+    transport::{DialLimits, Requester, SealedRequester},
+};
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    customize::guestfs::Guestfs,
+    hypervisor::{Host, Libvirt, accel},
+    inventory::{self, Pace},
+    link::{
+        Link,
+        enrol::{self, Server},
+        heartbeat::Pulse,
+        listen::Listener,
+    },
+    runner::{Means, Runner, ledger::Ledger},
+    tool::ToolPaths,
+};
+
+/// How many broadcasts may wait to be taken; the heartbeat brings what is lost.
+const HEARD_QUEUE: usize = 1024;
+/// The pause before something that this host needs to begin (an invitation, libvirtd) is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Where KVM is.
+const KVM: &str = "/dev/kvm";
+
+/// Runs until a signal to stop.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let state = enrol::state_dir(&config)?;
+    let run_dir = enrol::run_dir(&config)?;
+    let _lock = lock(&state)?;
+    let name = config.host.name()?;
+    let stop = CancellationToken::new();
+    // Ready means: it does what it can. A client worker that is away is no reason to fail a start.
+    notify(&[NotifyState::Ready]);
+
+    let Some((keys, server)) = enrolment(&config, &mut terminate, &mut interrupt).await? else { return Ok(()) };
+    tracing::info!(
+        host = %name,
+        server = server.rep,
+        fingerprint = %keys.public().fingerprint(),
+        version = env!("CARGO_PKG_VERSION"),
+        "host worker is up"
+    );
+    let ledger = Ledger::open(&state.join("ledger.db"))?;
+    let entries = ledger.entries()?;
+    let tools = ToolPaths::with_first(config.host.tool_path.clone());
+    let host = Host::new(Arc::new(Libvirt::new(&config.libvirt.uri())));
+
+    let requester = Requester::new(server.rep.clone(), Some(run_dir.clone()), DialLimits::default());
+    let hello = Hello::new(env!("CARGO_PKG_VERSION"), name.as_str());
+    let link = Link::start(SealedRequester::new(requester, keys, server.key, PeerKind::Host, hello, None));
+    let (decided, accel) = watch::channel(Accel::Unknown);
+    let pace = Pace { poll: config.timing.inventory_poll, full: config.timing.inventory_full };
+    let inventory = inventory::start(host.clone(), link.clone(), accel, pace, stop.clone());
+    let (heard_sender, mut heard) = mpsc::channel(HEARD_QUEUE);
+    let (poke, poked) = mpsc::channel(1);
+    let listener = Listener {
+        addr: server.publish,
+        run_dir,
+        beat: config.timing.beat,
+        channel: link.channel(),
+        heard: heard_sender,
+        subscribed: poke,
+    };
+    tokio::spawn(listener.run(stop.clone()));
+    tokio::spawn(decide_accel(config.host.accel, host.clone(), state, decided, stop.clone()));
+
+    let customizer = Arc::new(Guestfs::new(tools.clone()));
+    let means = Means { link: link.clone(), ledger, host, customizer, tools, inventory: inventory.clone() };
+    let runner = Runner::start(means, entries, config.host.jobs, stop.clone());
+    let pulse = Pulse { link, runner: runner.clone(), inventory, every: config.timing.heartbeat, poke: poked };
+    tokio::spawn(pulse.run(stop.clone()));
+
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            broadcast = heard.recv() => match broadcast {
+                Some(maglica_proto::host::Broadcast::Offer(offer)) => runner.offer(offer),
+                Some(maglica_proto::host::Broadcast::Cancel { job }) => runner.cancel(job),
+                None => break,
+            },
+            // The runner answering is what "alive" means.
+            () = tokio::time::sleep(watchdog.unwrap_or(Duration::MAX)), if watchdog.is_some() => {
+                runner.held().await;
+                notify(&[NotifyState::Watchdog]);
+            }
+        }
+    }
+    tracing::info!("host worker is stopping; jobs under way are brought to an end at the next start");
+    notify(&[NotifyState::Stopping]);
+    stop.cancel();
+    Ok(())
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(error = chain(&error), "cannot notify systemd");
+    }
+}
+
+/// One host worker a state folder: two would run the same jobs.
+fn lock(folder: &Path) -> anyhow::Result<std::fs::File> {
+    let path = folder.join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another host worker is running on {}", folder.display()))?;
+    Ok(file)
+}
+
+/// This host's key and its client worker. One that was never enrolled joins by the invitation that the client worker
+/// of the same machine leaves, and waits for it; none if it is told to stop meanwhile.
+async fn enrolment(
+    config: &Config,
+    terminate: &mut Signal,
+    interrupt: &mut Signal,
+) -> anyhow::Result<Option<(KeyPair, Server)>> {
+    let (mut said, file) = (String::new(), enrol::invitation_file(config));
+    loop {
+        let (keys, server) = enrol::load(config)?;
+        if let Some(server) = server {
+            return Ok(Some((keys, server)));
+        }
+        let why = match try_invitation(config, &keys, &file).await {
+            Ok(Some(server)) => return Ok(Some((keys, server))),
+            Ok(None) => format!(
+                "not enrolled: there is no invitation in {}; on another machine than the client worker's, run 'maglica host invite' there and 'maglica-host-worker join' here",
+                file.display()
+            ),
+            Err(error) => format!("not enrolled: {error:#}"),
+        };
+        if said != why {
+            tracing::warn!("{why}");
+            said = why;
+        }
+        tokio::select! {
+            _ = terminate.recv() => return Ok(None),
+            _ = interrupt.recv() => return Ok(None),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+async fn try_invitation(config: &Config, keys: &KeyPair, file: &PathBuf) -> anyhow::Result<Option<Server>> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    let invitation = enrol::read_invitation(file)?;
+    let (joined, server) = enrol::join(config, keys, &invitation).await?;
+    tracing::info!("joined as {joined}");
+    // Used up; what is left is of no use to anybody.
+    if let Err(error) = std::fs::remove_file(file) {
+        tracing::debug!(error = chain(&error), "the used invitation cannot be removed");
+    }
+    Ok(Some(server))
+}
+
+/// Finds out how guests run here, as soon as libvirt answers.
+async fn decide_accel(setting: schema::Accel, host: Host, state: PathBuf, decided: watch::Sender<Accel>, stop: CancellationToken) {
+    let setting = match setting {
+        schema::Accel::Auto => accel::AccelSetting::Auto,
+        schema::Accel::Kvm => accel::AccelSetting::Kvm,
+        schema::Accel::Emulation => accel::AccelSetting::Emulation,
+    };
+    let mut said = false;
+    let facts = loop {
+        match host.look("asking what the host is", |hypervisor| hypervisor.facts()).await {
+            Ok(facts) => break facts,
+            Err(error) if !said => {
+                tracing::warn!(error = chain(&error), "libvirt does not answer");
+                said = true;
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    };
+    let accel = accel::decide(setting, &facts, Path::new(KVM), &state, &stop).await;
+    tracing::info!(?accel, hypervisor = facts.hypervisor, "how guests run here");
+    decided.send_replace(accel);
+    // The inventory listens as long as it lives; the sender must too.
+    stop.cancelled().await;
+}

@@ -1,0 +1,356 @@
+//! The ledger: what this host has promised and done, job by job, so that a crash at any moment is survived. In SQLite,
+//! durable when a call returns; readable with `sqlite3`.
+//!
+//! A job that was acknowledged stays for a while as a mere id: should an old broadcast of it turn up, it is not run again.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use maglica_proto::{
+    fault::{Fault, chain},
+    host::Report,
+    id::JobId,
+    job::{HostEvent, HostEventKind, Outcome, Step, Task},
+    units::Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::reporter::Reporter;
+use crate::task::{Journal, JournalError, Undo};
+
+/// How long the id of an acknowledged job is remembered: longer than any message can be under way.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+const SCHEMA: &str = "
+create table if not exists jobs (
+    id text primary key,
+    stage text not null check (stage in ('asking', 'granted', 'ended', 'acknowledged')),
+    task text,
+    result text,
+    changed integer not null
+) strict;
+create table if not exists steps (job text not null references jobs (id) on delete cascade, step text not null) strict;
+create table if not exists undo (job text not null references jobs (id) on delete cascade, undo text not null) strict;
+create table if not exists events (
+    job text not null references jobs (id) on delete cascade,
+    seq integer not null,
+    event text not null,
+    primary key (job, seq)
+) strict, without rowid;
+";
+
+/// The ledger did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file.
+    #[error("cannot open the ledger {path}")]
+    Open {
+        /// Which.
+        path: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// SQLite.
+    #[error("cannot {what} in the ledger")]
+    Sqlite {
+        /// What was being done.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A row does not read back, or a value cannot be written.
+    #[error("an entry of the ledger is damaged")]
+    Damaged(#[from] serde_json::Error),
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The grant is asked for.
+    Asking,
+    /// It may run, and perhaps did in part.
+    Granted,
+    /// It has ended and is being reported.
+    Ended,
+}
+
+/// A job that is not acknowledged, as it is found at a start.
+pub struct Entry {
+    /// Its id.
+    pub id: JobId,
+    /// What it is to do.
+    pub task: Task,
+    /// How far it is.
+    pub stage: Stage,
+    /// The steps that are done.
+    pub done: Vec<Step>,
+    /// How to take back what was begun, in the order in which it was begun.
+    pub undo: Vec<Undo>,
+}
+
+/// The handle. The connection is used by one at a time; a commit takes a fraction of a millisecond.
+#[derive(Clone)]
+pub struct Ledger {
+    connection: Arc<Mutex<Connection>>,
+}
+
+fn fail(what: &'static str) -> impl Fn(rusqlite::Error) -> LedgerError {
+    move |source| LedgerError::Sqlite { what, source }
+}
+
+fn now() -> i64 {
+    i64::try_from(Timestamp::from(SystemTime::now()).as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Ledger {
+    /// Opens the file, or makes it, readable by its owner only: tasks may hold a password's hash.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let io = |source| LedgerError::Open { path: path.display().to_string(), source };
+        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(io)?;
+        let connection = Connection::open(path).map_err(fail("open a file"))?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(fail("set the busy time"))?;
+        connection.pragma_update(None, "journal_mode", "wal").map_err(fail("switch to a write-ahead log"))?;
+        connection.pragma_update(None, "synchronous", "full").map_err(fail("switch to full sync"))?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(fail("switch on foreign keys"))?;
+        connection.execute_batch(SCHEMA).map_err(fail("make the tables"))?;
+        let before = now() - i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX);
+        connection
+            .execute("delete from jobs where stage = 'acknowledged' and changed < ?1", [before])
+            .map_err(fail("forget old jobs"))?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic while it was held left no transaction open: each call is one.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The jobs that are not acknowledged, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare("select id, stage, task from jobs where stage != 'acknowledged' order by id")
+            .map_err(fail("read the jobs"))?;
+        let rows: Vec<(String, String, String)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .and_then(Iterator::collect)
+            .map_err(fail("read the jobs"))?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for (id, stage, task) in rows {
+            let stage = match stage.as_str() {
+                "asking" => Stage::Asking,
+                "granted" => Stage::Granted,
+                _ => Stage::Ended,
+            };
+            let steps = column(&connection, "select step from steps where job = ?1 order by rowid", &id)?;
+            let undo = column(&connection, "select undo from undo where job = ?1 order by rowid", &id)?;
+            entries.push(Entry {
+                stage,
+                task: serde_json::from_str(&task)?,
+                done: steps.iter().map(|step| serde_json::from_str(step)).collect::<Result<_, _>>()?,
+                undo: undo.iter().map(|undo| serde_json::from_str(undo)).collect::<Result<_, _>>()?,
+                id: serde_json::from_value(serde_json::Value::String(id))?,
+            });
+        }
+        Ok(entries)
+    }
+
+    /// A job was offered. False if it was seen before.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn begin(&self, id: JobId, task: &Task) -> Result<bool, LedgerError> {
+        let task = serde_json::to_string(task)?;
+        let changed = self
+            .lock()
+            .execute(
+                "insert into jobs (id, stage, task, changed) values (?1, 'asking', ?2, ?3) on conflict do nothing",
+                params![id.to_string(), task, now()],
+            )
+            .map_err(fail("write a job"))?;
+        Ok(changed == 1)
+    }
+
+    /// It may run.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn grant(&self, id: JobId) -> Result<(), LedgerError> {
+        self.lock()
+            .execute("update jobs set stage = 'granted', changed = ?2 where id = ?1", params![id.to_string(), now()])
+            .map(drop)
+            .map_err(fail("write a grant"))
+    }
+
+    /// It has ended.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn end(&self, id: JobId, result: &Result<Outcome, Fault>) -> Result<(), LedgerError> {
+        let result = serde_json::to_string(result)?;
+        self.lock()
+            .execute(
+                "update jobs set stage = 'ended', result = ?2, changed = ?3 where id = ?1",
+                params![id.to_string(), result, now()],
+            )
+            .map(drop)
+            .map_err(fail("write an end"))
+    }
+
+    /// The client worker has its report, or does not want it: only the id is kept.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn acknowledge(&self, id: JobId) -> Result<(), LedgerError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction().map_err(fail("settle a job"))?;
+        let id = id.to_string();
+        transaction
+            .execute(
+                "update jobs set stage = 'acknowledged', task = null, result = null, changed = ?2 where id = ?1",
+                params![id, now()],
+            )
+            .map_err(fail("settle a job"))?;
+        for sql in ["delete from steps where job = ?1", "delete from undo where job = ?1", "delete from events where job = ?1"] {
+            transaction.execute(sql, [&id]).map_err(fail("settle a job"))?;
+        }
+        transaction.commit().map_err(fail("settle a job"))
+    }
+
+    /// How it ended, with all its events; none if it is settled.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn report(&self, id: JobId) -> Result<Option<Report>, LedgerError> {
+        let connection = self.lock();
+        let result: Option<Option<String>> = connection
+            .query_row("select result from jobs where id = ?1", [id.to_string()], |row| row.get(0))
+            .optional()
+            .map_err(fail("read a result"))?;
+        let Some(result) = result.flatten() else { return Ok(None) };
+        let events = column(&connection, "select event from events where job = ?1 order by seq", &id.to_string())?;
+        Ok(Some(Report {
+            job: id,
+            result: serde_json::from_str(&result)?,
+            events: events.iter().map(|event| serde_json::from_str(event)).collect::<Result<_, _>>()?,
+        }))
+    }
+
+    fn event(&self, id: JobId, what: HostEventKind) -> Result<HostEvent, LedgerError> {
+        let connection = self.lock();
+        let id = id.to_string();
+        let seq: u32 = connection
+            .query_row("select coalesce(max(seq) + 1, 0) from events where job = ?1", [&id], |row| row.get(0))
+            .map_err(fail("number an event"))?;
+        let event = HostEvent { seq, at: SystemTime::now().into(), what };
+        connection
+            .execute("insert into events (job, seq, event) values (?1, ?2, ?3)", params![id, seq, serde_json::to_string(&event)?])
+            .map_err(fail("write an event"))?;
+        Ok(event)
+    }
+
+    fn add(&self, sql: &'static str, id: JobId, value: &impl serde::Serialize) -> Result<(), LedgerError> {
+        let value = serde_json::to_string(value)?;
+        self.lock().execute(sql, params![id.to_string(), value]).map(drop).map_err(fail("write a journal"))
+    }
+}
+
+fn column(connection: &Connection, sql: &'static str, id: &str) -> Result<Vec<String>, LedgerError> {
+    let mut statement = connection.prepare_cached(sql).map_err(fail("read a journal"))?;
+    statement.query_map([id], |row| row.get(0)).and_then(Iterator::collect).map_err(fail("read a journal"))
+}
+
+/// A job's journal: its part of the ledger, and its events on their way to the client worker.
+pub(super) struct JobJournal {
+    ledger: Ledger,
+    id: JobId,
+    reporter: Reporter,
+}
+
+impl JobJournal {
+    pub(super) const fn new(ledger: Ledger, id: JobId, reporter: Reporter) -> Self {
+        Self { ledger, id, reporter }
+    }
+
+    fn wrap(error: LedgerError) -> JournalError {
+        JournalError { source: Box::new(error) }
+    }
+}
+
+impl Journal for JobJournal {
+    fn intend(&self, undo: &Undo) -> Result<(), JournalError> {
+        let result = self.ledger.add("insert into undo (job, undo) values (?1, ?2)", self.id, undo).map_err(Self::wrap);
+        crate::failpoint("journal.intended");
+        result
+    }
+
+    fn step_done(&self, step: Step) -> Result<(), JournalError> {
+        self.ledger.add("insert into steps (job, step) values (?1, ?2)", self.id, &step).map_err(Self::wrap)
+    }
+
+    fn event(&self, what: HostEventKind) {
+        if let HostEventKind::StepProgress { .. } = what {
+            self.reporter.progress(what);
+            return;
+        }
+        match self.ledger.event(self.id, what) {
+            Ok(event) => self.reporter.event(event),
+            Err(error) => tracing::error!(job = %self.id, error = chain(&error), "an event is lost"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maglica_proto::{job::VmTask, name::DomainName};
+
+    use super::*;
+
+    fn task() -> Task {
+        Task::Start(VmTask { name: DomainName::new("vm0").unwrap(), uuid: uuid::Uuid::nil() })
+    }
+
+    #[test]
+    fn a_job_is_found_after_a_restart_as_far_as_it_came_and_never_begun_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, id) = (folder.path().join("ledger.db"), JobId::generate());
+        let ledger = Ledger::open(&path).unwrap();
+        assert!(ledger.begin(id, &task()).unwrap());
+        assert!(!ledger.begin(id, &task()).unwrap());
+        ledger.grant(id).unwrap();
+        ledger.add("insert into steps (job, step) values (?1, ?2)", id, &Step::Check).unwrap();
+        ledger.event(id, HostEventKind::StepStarted { step: Step::Check }).unwrap();
+        drop(ledger);
+
+        let ledger = Ledger::open(&path).unwrap();
+        let entries = ledger.entries().unwrap();
+        assert_eq!((entries.len(), entries[0].stage, &entries[0].done[..]), (1, Stage::Granted, &[Step::Check][..]));
+        assert_eq!(entries[0].task, task());
+        ledger.end(id, &Ok(Outcome::Started { already: false })).unwrap();
+        let report = ledger.report(id).unwrap().unwrap();
+        assert_eq!((report.events.len(), report.result), (1, Ok(Outcome::Started { already: false })));
+        ledger.acknowledge(id).unwrap();
+        assert!(ledger.entries().unwrap().is_empty());
+        assert!(!ledger.begin(id, &task()).unwrap(), "an old broadcast does not run it again");
+    }
+
+    #[test]
+    fn the_ledger_is_its_owners_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        Ledger::open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

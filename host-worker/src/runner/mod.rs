@@ -1,0 +1,398 @@
+//! The runner: takes offered jobs, asks for the grant, runs them in bounded number and one a domain, and reports.
+//!
+//! ```text
+//! offer ─▶ asking (in the ledger) ─▶ granted ─▶ waiting ─▶ running ─▶ ended ─▶ reported ─▶ acknowledged
+//!            └─ denied: forgotten      after a restart: recovered, then as running
+//! ```
+//! [`ledger`] is what survives a crash; [`reporter`] says what happens. One task owns who runs; the [`Runner`] handle
+//! tells it things and never waits.
+
+pub mod ledger;
+mod reporter;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use maglica_proto::{
+    fault::{Code, Fault, chain},
+    host::{Denial, Held, HostAnswer, HostRequest, Offer, Report},
+    id::JobId,
+    job::{HostEventKind, Outcome, Task},
+    name::DomainName,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    ledger::{Entry, JobJournal, Ledger, Stage},
+    reporter::Reporter,
+};
+use crate::{
+    customize::Customizer,
+    hypervisor::Host,
+    inventory::InventoryHandle,
+    link::Link,
+    task::{self, TaskContext},
+    tool::ToolPaths,
+};
+
+/// The first pause before something is said again to a client worker that did not answer; doubles up to the longest.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+/// The longest.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+enum Message {
+    Offer(Box<Offer>),
+    Cancel(JobId),
+    Settled(JobId),
+    Held(oneshot::Sender<Vec<Held>>),
+    Granted(JobId),
+    Forgotten(JobId),
+    Ended(JobId),
+    Acknowledged(JobId),
+}
+
+/// The handle.
+#[derive(Clone)]
+pub struct Runner {
+    messages: mpsc::UnboundedSender<Message>,
+}
+
+/// What jobs are run with.
+#[derive(Clone)]
+pub struct Means {
+    /// To the client worker.
+    pub link: Link,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The hypervisor.
+    pub host: Host,
+    /// Rewrites guests.
+    pub customizer: Arc<dyn Customizer>,
+    /// Where programs are.
+    pub tools: ToolPaths,
+    /// What this host has; told before a job's report, so that no name looks free that is taken.
+    pub inventory: InventoryHandle,
+}
+
+impl Runner {
+    /// Starts the task, which first brings to an end what the ledger holds. `at_once` jobs run at a time. After `stop`
+    /// nothing new begins; jobs that run are stopped where they are and recovered at the next start.
+    #[must_use]
+    pub fn start(means: Means, entries: Vec<Entry>, at_once: usize, stop: CancellationToken) -> Self {
+        // Unbounded, for the senders must not wait; what comes in is bounded by the client worker's own offers, and
+        // each is a few hundred bytes.
+        let (messages, receiver) = mpsc::unbounded_channel();
+        let runner = Self { messages };
+        let mut owner = Owner {
+            means,
+            runner: runner.clone(),
+            at_once,
+            jobs: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            busy: HashMap::new(),
+            tracker: TaskTracker::new(),
+            stop,
+        };
+        for entry in entries {
+            owner.restore(entry);
+        }
+        tokio::spawn(owner.run(receiver));
+        runner
+    }
+
+    /// A job is offered.
+    pub fn offer(&self, offer: Offer) {
+        self.tell(Message::Offer(Box::new(offer)));
+    }
+
+    /// A job is to be stopped.
+    pub fn cancel(&self, job: JobId) {
+        self.tell(Message::Cancel(job));
+    }
+
+    /// A job has ended for the client worker.
+    pub fn settled(&self, job: JobId) {
+        self.tell(Message::Settled(job));
+    }
+
+    /// The jobs that are not acknowledged.
+    pub async fn held(&self) -> Vec<Held> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Held(reply));
+        answer.await.unwrap_or_default()
+    }
+
+    fn tell(&self, message: Message) {
+        // The task ends only with the host worker.
+        let _ = self.messages.send(message);
+    }
+}
+
+/// What the ledger held when a job is begun again.
+struct Interrupted {
+    done: Vec<maglica_proto::job::Step>,
+    undo: Vec<task::Undo>,
+}
+
+struct Job {
+    task: Task,
+    stage: Stage,
+    cancel: CancellationToken,
+    progress: Option<watch::Receiver<Option<HostEventKind>>>,
+    interrupted: Option<Interrupted>,
+}
+
+struct Owner {
+    means: Means,
+    runner: Runner,
+    at_once: usize,
+    jobs: BTreeMap<JobId, Job>,
+    waiting: VecDeque<JobId>,
+    /// The domains that are worked on, and by which job.
+    busy: HashMap<DomainName, JobId>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Owner {
+    async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
+        self.start_waiting();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                message = messages.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn restore(&mut self, entry: Entry) {
+        let Entry { id, task, stage, done, undo } = entry;
+        let interrupted = matches!(stage, Stage::Granted).then_some(Interrupted { done, undo });
+        let job = Job { task, stage, cancel: CancellationToken::new(), progress: None, interrupted };
+        tracing::info!(job = %id, ?stage, "found in the ledger");
+        self.jobs.insert(id, job);
+        match stage {
+            Stage::Asking => self.ask(id, 0),
+            Stage::Granted => self.waiting.push_back(id),
+            Stage::Ended => self.report(id),
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Offer(offer) => self.offer(*offer),
+            Message::Cancel(id) => {
+                if let Some(job) = self.jobs.get(&id) {
+                    tracing::info!(job = %id, "is to be stopped");
+                    job.cancel.cancel();
+                }
+            }
+            Message::Settled(id) => match self.jobs.get(&id).map(|job| job.stage) {
+                // Cancelled before it was granted, or its report is stored though the answer was lost.
+                Some(Stage::Asking | Stage::Ended) => self.forget(id),
+                // It runs, whatever the client worker thinks: it goes on and reports.
+                Some(Stage::Granted) | None => {}
+            },
+            Message::Held(reply) => {
+                let held = self.jobs.iter().map(|(id, job)| Held {
+                    job: *id,
+                    progress: job.progress.as_ref().and_then(|progress| progress.borrow().clone()),
+                });
+                let _ = reply.send(held.collect());
+            }
+            Message::Granted(id) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.stage = Stage::Granted;
+                    self.waiting.push_back(id);
+                    self.start_waiting();
+                }
+            }
+            Message::Forgotten(id) => self.forget(id),
+            Message::Ended(id) => {
+                self.busy.retain(|_, job| *job != id);
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.stage = Stage::Ended;
+                    job.progress = None;
+                    self.report(id);
+                }
+                self.start_waiting();
+            }
+            Message::Acknowledged(id) => {
+                self.jobs.remove(&id);
+            }
+        }
+    }
+
+    fn offer(&mut self, offer: Offer) {
+        let Offer { job: id, attempt, task } = offer;
+        if self.jobs.contains_key(&id) {
+            return;
+        }
+        match self.means.ledger.begin(id, &task) {
+            Ok(true) => {}
+            // Seen, run and acknowledged before: a broadcast that was long under way.
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(job = %id, error = chain(&error), "cannot be written into the ledger; it will be offered again");
+                return;
+            }
+        }
+        tracing::info!(job = %id, attempt, vm = %task.vm(), "offered");
+        let job = Job { task, stage: Stage::Asking, cancel: CancellationToken::new(), progress: None, interrupted: None };
+        self.jobs.insert(id, job);
+        self.ask(id, attempt);
+    }
+
+    /// Asks for the grant until there is an answer.
+    fn ask(&self, id: JobId, attempt: u32) {
+        let (link, ledger, runner, stop) = (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
+        self.tracker.spawn(async move {
+            crate::failpoint("accept.before");
+            let Some(answer) = insist(&link, &stop, || HostRequest::Accept { job: id, attempt }).await else { return };
+            crate::failpoint("accept.after");
+            match answer {
+                HostAnswer::Granted => match ledger.grant(id) {
+                    Ok(()) => runner.tell(Message::Granted(id)),
+                    Err(error) => {
+                        tracing::error!(job = %id, error = chain(&error), "the grant cannot be written into the ledger");
+                        let fault = Fault::from_error(Code::Internal, &error);
+                        let report = Report { job: id, result: Err(fault), events: Vec::new() };
+                        let _ = insist(&link, &stop, || HostRequest::Report(Box::new(report.clone()))).await;
+                        runner.tell(Message::Forgotten(id));
+                    }
+                },
+                HostAnswer::Denied { why } => {
+                    tracing::info!(job = %id, ?why, "not granted");
+                    runner.tell(Message::Forgotten(id));
+                }
+                HostAnswer::Beat(_) | HostAnswer::Stored | HostAnswer::Fault { .. } => runner.tell(Message::Forgotten(id)),
+            }
+        });
+    }
+
+    fn forget(&mut self, id: JobId) {
+        self.jobs.remove(&id);
+        if let Err(error) = self.means.ledger.acknowledge(id) {
+            tracing::warn!(job = %id, error = chain(&error), "cannot be marked as settled in the ledger");
+        }
+    }
+
+    /// Starts what waits, in order, as far as there is room and its domain is free.
+    fn start_waiting(&mut self) {
+        let mut kept = VecDeque::new();
+        while let Some(id) = self.waiting.pop_front() {
+            let Some(job) = self.jobs.get(&id) else { continue };
+            let vm = job.task.vm();
+            if self.busy.len() >= self.at_once || self.busy.contains_key(&vm) {
+                kept.push_back(id);
+            } else {
+                self.busy.insert(vm, id);
+                self.start(id);
+            }
+        }
+        self.waiting = kept;
+    }
+
+    fn start(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let (reporter, progress) = Reporter::start(id, self.means.link.clone());
+        job.progress = Some(progress);
+        let journal = JobJournal::new(self.means.ledger.clone(), id, reporter);
+        let cancel = job.cancel.clone();
+        let (task, interrupted, means, runner, stop) =
+            (job.task.clone(), job.interrupted.take(), self.means.clone(), self.runner.clone(), self.stop.clone());
+        self.tracker.spawn(async move {
+            let work = async {
+                let context = TaskContext {
+                    job: id,
+                    host: means.host.clone(),
+                    accel: means.inventory.accel().await,
+                    tools: means.tools.clone(),
+                    customizer: means.customizer.clone(),
+                    journal: Arc::new(journal),
+                    cancel,
+                };
+                match &interrupted {
+                    Some(Interrupted { done, undo }) => task::recover(&task, done, undo, &context).await,
+                    None => task::run(&task, &context).await,
+                }
+            };
+            let result = tokio::select! {
+                // Stopping is not cancelling: the ledger has it, and the next start recovers it.
+                () = stop.cancelled() => return,
+                result = work => result,
+            };
+            crate::failpoint("ended.before");
+            end(id, &task, &result, &means).await;
+            runner.tell(Message::Ended(id));
+        });
+    }
+
+    /// Reports until it is stored.
+    fn report(&self, id: JobId) {
+        let (link, ledger, runner, stop) = (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
+        self.tracker.spawn(async move {
+            let report = match ledger.report(id) {
+                Ok(Some(report)) => report,
+                Ok(None) => return runner.tell(Message::Acknowledged(id)),
+                Err(error) => {
+                    tracing::error!(job = %id, error = chain(&error), "its report cannot be read from the ledger");
+                    return;
+                }
+            };
+            crate::failpoint("report.before");
+            let Some(answer) = insist(&link, &stop, || HostRequest::Report(Box::new(report.clone()))).await else { return };
+            crate::failpoint("report.after");
+            if let HostAnswer::Denied { why: why @ (Denial::NotYours | Denial::NoSuchJob | Denial::Other) } = answer {
+                tracing::warn!(job = %id, ?why, "the client worker does not want its report");
+            }
+            match ledger.acknowledge(id) {
+                Ok(()) => runner.tell(Message::Acknowledged(id)),
+                // Stays held; a heartbeat's answer settles it.
+                Err(error) => tracing::error!(job = %id, error = chain(&error), "cannot be marked as acknowledged in the ledger"),
+            }
+        });
+    }
+}
+
+/// Writes down how it ended, and shows what changed before anybody hears that it ended.
+async fn end(id: JobId, task: &Task, result: &Result<Outcome, Fault>, means: &Means) {
+    match result {
+        Ok(_) => tracing::info!(job = %id, "done"),
+        Err(fault) => tracing::warn!(job = %id, %fault, left = ?fault.left, "not done"),
+    }
+    let mut pause = PAUSE_FIRST;
+    while let Err(error) = means.ledger.end(id, result) {
+        // The disk is full, say. What was done is done: it must be told, so this does not give up.
+        tracing::error!(job = %id, error = chain(&error), "its end cannot be written into the ledger; trying again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+    means.inventory.changed(task.vm()).await;
+}
+
+/// Says something until there is an answer; none if the host worker stops.
+async fn insist(link: &Link, stop: &CancellationToken, request: impl Fn() -> HostRequest) -> Option<HostAnswer> {
+    let mut pause = PAUSE_FIRST;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            answer = link.call(request()) => match answer {
+                Ok(answer) => return Some(answer),
+                Err(error) => tracing::debug!(error = chain(&error), "no answer; saying it again"),
+            },
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}

@@ -36,6 +36,17 @@ fn a_request_and_its_answer_pass_between_the_two_ends() {
 }
 
 #[test]
+fn a_message_cut_off_between_two_of_its_noise_messages_is_noticed_and_the_whole_one_still_accepted() {
+    let (host, server) = pair();
+    let (message, _) = host.seal(Kind::Request, &vec![7; 200_000]).unwrap();
+    for whole_parts in 1..=3 {
+        let cut = &message[..32 + whole_parts * 65_535];
+        assert!(matches!(server.open(Kind::Request, cut), Err(SealError::Misplaced(_))), "{whole_parts} parts");
+    }
+    assert_eq!(server.open(Kind::Request, &message).unwrap().body.len(), 200_000);
+}
+
+#[test]
 fn a_message_is_accepted_once_only() {
     let (host, server) = pair();
     let (message, _) = host.seal(Kind::Request, b"once").unwrap();

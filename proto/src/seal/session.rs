@@ -1,7 +1,8 @@
 //! A session: seals and opens messages between two known keys.
 //!
-//! Inside a sealed message: the header again, the counter of the request that it answers (or of itself), the body.
-//! It is cut into Noise messages of at most 65,535 bytes; all but the last are full, so no lengths travel.
+//! Inside a sealed message: the header again, the counter of the request that it answers (or of itself), the body's
+//! length, the body. It is cut into Noise messages of at most 65,535 bytes; all but the last are full. The length
+//! inside is what tells a message from one whose last Noise messages were cut off on the way.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -20,8 +21,8 @@ use super::{
 const NOISE_MAX: usize = 65_535;
 const TAG: usize = 16;
 const CHUNK: usize = NOISE_MAX - TAG;
-/// What precedes the body inside: the header and the counter answered to.
-const INNER: usize = HEADER_LEN + 8;
+/// What precedes the body inside: the header, the counter answered to, the body's length.
+const INNER: usize = HEADER_LEN + 8 + 4;
 /// The largest message on the wire.
 pub const MAX_SEALED: usize = 1 << 20;
 /// The largest body: what of [`MAX_SEALED`] is left with 17 tags, two headers and a little room.
@@ -76,14 +77,13 @@ impl Session {
     }
 
     fn seal_with(&self, kind: Kind, re: Option<u64>, body: &[u8]) -> Result<(Vec<u8>, u64), SealError> {
-        if body.len() > MAX_BODY {
-            return Err(SealError::TooLarge(body.len()));
-        }
+        let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY).ok_or(SealError::TooLarge(body.len()))?;
         let counter = self.next.fetch_add(1, Ordering::Relaxed);
         let header = Header { kind, session: self.id, counter }.to_bytes();
         let mut inner = Vec::with_capacity(INNER + body.len());
         inner.extend_from_slice(&header);
         inner.extend_from_slice(&re.unwrap_or(counter).to_be_bytes());
+        inner.extend_from_slice(&length.to_be_bytes());
         inner.extend_from_slice(body);
 
         let chunks = inner.len().div_ceil(CHUNK);
@@ -127,7 +127,11 @@ impl Session {
         if *copy != header.to_bytes() {
             return Err(SealError::Misplaced("its inner header differs"));
         }
-        let (re, body) = rest.split_first_chunk::<8>().ok_or(SealError::Malformed("nothing inside"))?;
+        let (re, rest) = rest.split_first_chunk::<8>().ok_or(SealError::Malformed("nothing inside"))?;
+        let (length, body) = rest.split_first_chunk::<4>().ok_or(SealError::Malformed("nothing inside"))?;
+        if u32::try_from(body.len()) != Ok(u32::from_be_bytes(*length)) {
+            return Err(SealError::Misplaced("a part of it was cut off"));
+        }
         // Only now, when it is known to be genuine, may it move the window.
         let fresh = self.window.lock().unwrap_or_else(PoisonError::into_inner).accept(header.counter);
         if !fresh {

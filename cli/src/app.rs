@@ -11,7 +11,12 @@ use maglica_proto::{
     request::{Answer, Request},
 };
 
-use crate::{client::Client, command::Globals, error::Error, output::Output};
+use crate::{
+    client::{self, Client},
+    command::Globals,
+    error::Error,
+    output::Output,
+};
 
 /// How long an answer is waited for unless `--timeout` says otherwise.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -64,6 +69,13 @@ impl<'a> App<'a> {
     /// As [`Client::ask`].
     pub async fn ask(&mut self, request: &Request) -> Result<Answer, Error> {
         let until = Instant::now() + self.timeout.unwrap_or(ANSWER_LIMIT);
+        if let Err(error) = self.client() {
+            // The key is made at the client worker's first start, so that it does not run is the better answer.
+            if matches!(&error, Error::KeyFile(error) if error.is_absent()) {
+                client::listens(&self.config.client.rep_addr()).await?;
+            }
+            return Err(error);
+        }
         self.client()?.ask(request, Duration::ZERO, until).await
     }
 

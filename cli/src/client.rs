@@ -163,6 +163,20 @@ pub async fn join(keys: &KeyPair, invitation: &Invitation, limit: Duration) -> R
     }
 }
 
+/// Whether anybody listens at this address: what is wrong first, for somebody who has no key yet either.
+///
+/// # Errors
+/// [`Error::Transport`] if the connection is refused.
+pub async fn listens(addr: &str) -> Result<(), Error> {
+    let connect = tokio::time::timeout(ATTEMPT, tokio::net::TcpStream::connect(addr));
+    match connect.await {
+        Ok(Err(source)) if source.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Err(TransportError::Refused { addr: addr.to_owned(), source }.into())
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// The name that this person would like to be known by; it decides nothing.
 fn user() -> String {
     std::env::var("USER").unwrap_or_default()

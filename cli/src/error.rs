@@ -179,7 +179,7 @@ impl Error {
             Self::KeyFile(error) => of_key_file(error),
             Self::Transport(error) => of_transport_hint(error),
             Self::WrongServer { .. } => vec![
-                "compare with the fingerprint that `maglica-client-worker fingerprint` prints on its machine; if the client worker really has \
+                "compare with the fingerprint that `maglica-client-worker init` prints on its machine; if the client worker really has \
                  a new key, ask its administrator for a new invitation"
                     .into(),
             ],

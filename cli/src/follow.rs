@@ -132,6 +132,7 @@ fn show(event: &JobEventKind, verbose: bool, progress: &mut Progress<'_>) {
     match what {
         HostEventKind::StepStarted { step } => progress.status(story::doing(*step).to_owned()),
         HostEventKind::StepDone { step, took_ms, note } => {
+            progress.status(String::new());
             if *step != maglica_proto::job::Step::Check || verbose {
                 progress.mark("✔", Paint::Green, &story::step_line(*step, *took_ms, note));
             }

@@ -26,9 +26,7 @@ pub mod vm;
 #[command(
     name = "maglica",
     version,
-    propagate_version = true,
-    after_help = "Exit codes: maglica help exit-codes",
-    disable_help_subcommand = false
+    after_help = "Exit codes: maglica help exit-codes"
 )]
 pub struct Cli {
     /// Options of every command.

@@ -48,8 +48,11 @@ impl<'a> Progress<'a> {
 
     /// Draws the line again.
     pub fn draw(&mut self) {
-        if !self.out.live() || self.status.is_empty() {
+        if !self.out.live() {
             return;
+        }
+        if self.status.is_empty() {
+            return self.erase();
         }
         self.tick += 1;
         let spinner = SPINNER[self.tick % SPINNER.len()];

@@ -34,16 +34,17 @@ pub fn moment_near(then: units::Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// `1.4 s`, `2 min 3 s`.
+/// `1.4 s`, `2 min 3 s`, `1 h`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{}.{} s", seconds, duration.subsec_millis() / 100),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
+    let (large, unit, small, below) = match seconds {
+        0..60 => return format!("{}.{} s", seconds, duration.subsec_millis() / 100),
+        60..3600 => (seconds / 60, "min", seconds % 60, "s"),
+        3600..86_400 => (seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => (seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    };
+    if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {below}") }
 }
 
 /// How long a step took; empty if it took no time to speak of.
@@ -59,7 +60,7 @@ mod tests {
 
     #[test]
     fn durations_are_said_in_the_two_largest_units() {
-        for (millis, said) in [(1_449, "1.4 s"), (59_999, "59.9 s"), (123_000, "2 min 3 s"), (7_260_000, "2 h 1 min"), (90_000_000, "1 d 1 h")] {
+        for (millis, said) in [(1_449, "1.4 s"), (59_999, "59.9 s"), (123_000, "2 min 3 s"), (7_260_000, "2 h 1 min"), (90_000_000, "1 d 1 h"), (3_600_000, "1 h")] {
             assert_eq!(duration(Duration::from_millis(millis)), said);
         }
         assert_eq!(took(99), "");

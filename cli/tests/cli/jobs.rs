@@ -10,12 +10,15 @@ use maglica_proto::{
     fault::{Code, Fault},
     id::JobId,
     job::{HostEventKind, JobEvent, JobEventKind, JobRow, JobSpec, JobState, JobView, Outcome, Step},
-    request::{Answer, Request},
-    units::Timestamp,
+    inventory::{Domain, DomainState},
+    name::DomainName,
+    request::{Answer, Presence, Request, VmView},
+    units::{ByteSize, Timestamp},
 };
 
 use crate::{
     place::{Place, free_port},
+    terminal,
     worker::{Door, Reply, serve},
 };
 
@@ -26,11 +29,13 @@ struct Script {
     end: JobState,
     submitted: usize,
     hang: Vec<usize>,
+    /// How long each poll takes.
+    pause: Duration,
 }
 
 impl Script {
     fn new(events: Vec<JobEventKind>, end: JobState) -> Self {
-        Self { job: None, events, end, submitted: 0, hang: Vec::new() }
+        Self { job: None, events, end, submitted: 0, hang: Vec::new(), pause: Duration::ZERO }
     }
 
     fn row(&self, state: JobState) -> JobRow {
@@ -62,6 +67,7 @@ impl Script {
                 self.view(JobState::Queued, Vec::new()).into()
             }
             Request::JobWatch { after, .. } => {
+                std::thread::sleep(self.pause);
                 let event = self.event(usize::try_from(after).unwrap());
                 let state = if event.is_some() { JobState::Running } else { self.end.clone() };
                 if event.is_none() && !state.is_final() {
@@ -74,9 +80,38 @@ impl Script {
                 let events = (0..self.events.len()).filter_map(|at| self.event(at)).collect();
                 self.view(self.end.clone(), events).into()
             }
-            other => panic!("{other:?}"),
+            Request::VmShow { name, host: None } => Answer::Vm(Box::new(machine(&name))).into(),
+            Request::VmShow { .. }
+            | Request::ImageList
+            | Request::VmList { .. }
+            | Request::HostList
+            | Request::JobList { .. }
+            | Request::JobCancel { .. }
+            | Request::HostInvite { .. }
+            | Request::HostAccept { .. }
+            | Request::HostRevoke { .. }
+            | Request::OperatorAdd { .. }
+            | Request::OperatorRevoke { .. }
+            | Request::OperatorList => panic!("{request:?} is not expected"),
         }
     }
+}
+
+fn machine(name: &DomainName) -> VmView {
+    let domain = Domain {
+        name: name.clone(),
+        uuid: JobId::generate().uuid(),
+        state: DomainState::Off,
+        vcpus: 1,
+        memory: ByteSize::mib(512),
+        autostart: false,
+        marked_image: false,
+        disks: Vec::new(),
+        nics: Vec::new(),
+        made: None,
+        addresses: Vec::new(),
+    };
+    VmView { host: "host0.example.jp".parse().unwrap(), presence: Presence::Up, age_ms: 0, domain }
 }
 
 fn with(script: Script) -> (Place, Arc<Mutex<Script>>) {
@@ -235,4 +270,41 @@ fn a_story_tells_every_event_in_order() {
     let at = |text: &str| story.find(text).unwrap_or_else(|| panic!("{text:?} is not in {story}"));
     assert!(at("State      succeeded: vm0.example.jp is running") < at("submitted by root"));
     assert!(at("submitted by root") < at("taken by its host") && at("taken by its host") < at("guest customized    17.9 s"));
+}
+
+#[test]
+fn removing_without_a_terminal_and_without_a_yes_is_refused_and_with_a_yes_is_done() {
+    let outcome = Outcome::Removed { volumes: vec!["default/vm0.qcow2".into()], kept: Vec::new() };
+    let (place, script) = with(Script::new(Vec::new(), JobState::Succeeded { outcome }));
+    place.run(&["vm", "remove", "vm0"]).exits(2).says("give --yes");
+    assert_eq!(script.lock().unwrap().submitted, 0);
+    let ran = place.run(&["vm", "remove", "vm0", "--yes"]).exits(0);
+    assert_eq!(ran.stdout, "vm0 is removed from host0.example.jp, with its volume default/vm0.qcow2\n");
+}
+
+#[test]
+fn on_a_terminal_removing_asks_and_only_yes_is_yes() {
+    for (answer, code, submitted) in [("y\n", 0, 1), ("\n", 12, 0), ("no\n", 12, 0)] {
+        let outcome = Outcome::Removed { volumes: Vec::new(), kept: Vec::new() };
+        let (place, script) = with(Script::new(Vec::new(), JobState::Succeeded { outcome }));
+        let (status, said) = terminal::run(place.command(&["vm", "remove", "vm0"]), answer);
+        assert!(said.contains("Remove vm0 from host0.example.jp, it has no disks? [y/N]"), "{said:?}");
+        assert_eq!((status.code(), script.lock().unwrap().submitted), (Some(code), submitted), "{answer:?}: {said:?}");
+    }
+}
+
+#[test]
+fn on_a_terminal_the_running_step_is_drawn_and_taken_away_again() {
+    let mut script = cloned();
+    script.events.insert(3, host(HostEventKind::StepStarted { step: Step::Volumes }));
+    script.pause = Duration::from_millis(250);
+    let (place, _) = with(script);
+    let mut command = place.command(&CLONE);
+    command.env("TERM", "xterm");
+    let (status, said) = terminal::run(command, "");
+    assert_eq!(status.code(), Some(0), "{said:?}");
+    assert!(said.contains("copying volume") && said.contains("\r\x1b[2K"), "{said:?}");
+    assert!(said.contains("\x1b[32m✔\x1b[0m volume copied        1.4 s"), "{said:?}");
+    let screen = terminal::screen(&said);
+    assert!(!screen.contains("copying volume") && screen.contains(" started"), "{screen}");
 }

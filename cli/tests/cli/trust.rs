@@ -18,6 +18,7 @@ use crate::{
 #[test]
 fn without_a_key_nothing_is_sent_and_the_way_to_one_is_told() {
     let place = Place::new(free_port());
+    place.configure(serve(place.server.clone(), Door::Operator(place.operator.public()), |_| unreachable!("it must not be asked")));
     fs::remove_file(place.path("key")).unwrap();
     place.run(&["image", "list"]).exits(9).says("there is no private key").says("maglica operator join");
 }

@@ -110,9 +110,8 @@ fn a_configuration_that_cannot_be_used_names_file_and_key() {
 }
 
 #[test]
-fn removing_without_a_terminal_wants_a_yes() {
+fn a_client_worker_that_does_not_run_is_told_even_to_somebody_who_has_no_key_yet() {
     let place = Place::new(free_port());
-    // The machine is looked at first, so without a client worker that is what is said.
-    place.run(&["vm", "remove", "vm0"]).exits(8);
-    place.run(&["vm", "remove"]).exits(2);
+    std::fs::remove_file(place.path("key")).unwrap();
+    place.run(&["vm", "list"]).exits(8).says("connection refused by 127.0.0.1:");
 }

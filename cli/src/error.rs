@@ -287,15 +287,34 @@ fn of_key_file(error: &KeyFileError) -> Vec<String> {
     }
 }
 
+/// The list to look into; faults name the kind of thing that was not found.
+fn where_to_look(message: &str) -> &'static str {
+    let lists = [
+        ("storage pool", "maglica host list -o json"),
+        ("image", "maglica image list"),
+        ("virtual machine", "maglica vm list"),
+        ("no job", "maglica job list"),
+        ("operator", "maglica operator list"),
+        ("host", "maglica host list"),
+    ];
+    lists.into_iter().find(|(kind, _)| message.contains(kind)).map_or("maglica image list, vm list, host list, job list", |(_, list)| list)
+}
+
 fn of_fault(fault: &Fault, job: Option<JobId>) -> Vec<String> {
     if !fault.similar.is_empty() {
         return vec![format!("did you mean {}?", fault.similar.join(" or "))];
     }
     let object = fault.object.as_deref();
     let mut hints: Vec<String> = match fault.code {
-        Code::NotFound => vec!["see what there is: maglica image list, maglica vm list, maglica host list, maglica job list".into()],
+        Code::NotFound => vec![format!("see what there is: {}", where_to_look(&fault.message))],
         Code::Conflict => object.map(|name| format!("see what has the name: maglica vm show {name}")).into_iter().collect(),
-        Code::WrongState => object.map(|name| format!("see its state: maglica vm show {name}")).into_iter().collect(),
+        Code::WrongState => object
+            .map(|name| match name.parse::<JobId>() {
+                Ok(job) => format!("see what became of it: maglica job show {job}"),
+                Err(_) => format!("see its state: maglica vm show {name}"),
+            })
+            .into_iter()
+            .collect(),
         Code::NoRoom => vec!["see the room of each pool: maglica host list -o json; another pool is chosen with --pool".into()],
         Code::NoHost => vec!["see the hosts: maglica host list".into()],
         Code::HostDown => vec!["see the hosts: maglica host list; is maglica-host-worker running there?".into()],

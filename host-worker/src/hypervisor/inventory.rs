@@ -191,16 +191,15 @@ fn pool(name: PoolName, row: &PoolRow) -> Pool {
 }
 
 fn host_facts(facts: Facts, accel: Accel) -> HostFacts {
-    // The hypervisor's figure counts the page cache as taken; the kernel's own estimate does not.
-    let free = if facts.hypervisor.starts_with("QEMU") {
-        fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text)).unwrap_or(facts.memory_free)
-    } else {
-        facts.memory_free
-    };
+    // libvirt counts the page cache as taken, and memory that was plugged in later not at all; the kernel knows better.
+    let kernel = facts.hypervisor.starts_with("QEMU").then(|| fs::read_to_string("/proc/meminfo").ok()).flatten();
+    let figure = |name| kernel.as_deref().and_then(|text| meminfo(text, name));
+    let free = figure("MemAvailable:").unwrap_or(facts.memory_free);
+    let memory = figure("MemTotal:").unwrap_or(facts.memory);
     let step = MEMORY_STEP.as_bytes();
     HostFacts {
         cpus: facts.cpus,
-        memory: facts.memory,
+        memory,
         memory_free: ByteSize::bytes(free.as_bytes() / step * step),
         arch: facts.arch,
         hypervisor: facts.hypervisor,
@@ -210,8 +209,8 @@ fn host_facts(facts: Facts, accel: Accel) -> HostFacts {
     }
 }
 
-fn available(meminfo: &str) -> Option<ByteSize> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+fn meminfo(text: &str, name: &str) -> Option<ByteSize> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok().map(ByteSize::kib)
 }
 
@@ -386,7 +385,7 @@ mod tests {
     #[test]
     fn available_memory_is_read_as_the_kernel_writes_it() {
         let text = "MemTotal:       16316412 kB\nMemFree:         1000000 kB\nMemAvailable:    8388608 kB\n";
-        assert_eq!(available(text), Some(ByteSize::mib(8192)));
-        assert_eq!(available("MemTotal: 1 kB\n"), None);
+        assert_eq!(meminfo(text, "MemAvailable:"), Some(ByteSize::mib(8192)));
+        assert_eq!(meminfo("MemTotal: 1 kB\n", "MemAvailable:"), None);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! They need root and are ignored otherwise: `cargo test -p maglica-host-worker --features failpoints --test real_clone -- --ignored`.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -111,6 +113,7 @@ impl Rig {
             uuid: Uuid::new_v4(),
             macs: vec!["52:54:00:0a:0b:0c".parse().unwrap()],
             by: "tester".to_owned(),
+            memory: maglica_proto::units::ByteSize::mib(64),
         }
     }
 
@@ -201,7 +204,10 @@ async fn real_a_machine_is_cloned_started_stopped_and_removed_and_the_image_is_u
     let task = rig.clone_task(true);
     let name = task.spec.name.as_str().to_owned();
     let (cx, record) = rig.context();
-    let outcome = task::run(&Task::Clone(task.clone()), &cx).await.unwrap();
+    let whole = Task::Clone(task.clone());
+    let running = task::run(&whole, &cx);
+    assert!(size_of_val(&running) < 4096, "{} bytes on the stack of who runs it", size_of_val(&running));
+    let outcome = running.await.unwrap();
     assert_eq!(outcome, Outcome::Cloned { uuid: task.uuid, started: true, guest: None });
     assert_eq!(*record.done.lock().unwrap(), [Step::Check, Step::Volumes, Step::Define, Step::Start]);
 

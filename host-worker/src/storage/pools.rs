@@ -102,7 +102,8 @@ fn fits<'a>(pool: &'a PoolRow, need: &Need<'_>) -> Result<&'a PoolRow, PoolError
     if !pool.active {
         return Err(PoolError::Inactive { name });
     }
-    if !pool.is_folder() && !(pool.kind == "logical" && need.raw) {
+    let takes = pool.is_folder() || (pool.kind == "logical" && need.raw);
+    if !takes {
         return Err(PoolError::Unsupported { name, kind: pool.kind.clone() });
     }
     let size = need.size.plus(MARGIN);

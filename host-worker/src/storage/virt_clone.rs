@@ -63,8 +63,7 @@ pub async fn copy(
     if let Some(nvram) = what.nvram {
         tool = tool.arg(format!("--nvram={nvram}"));
     }
-    let running = tool.run(cancel);
-    tokio::pin!(running);
+    let mut running = Box::pin(tool.run(cancel));
     let mut tick = tokio::time::interval(PROGRESS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -96,7 +96,8 @@ fn cancelled() -> Fault {
 /// [`Fault`] why it was not done; code `cancelled` if `cx.cancel` fired. What it did is then taken back but for what `left` lists.
 pub async fn run(task: &Task, cx: &TaskContext) -> Result<Outcome, Fault> {
     match task {
-        Task::Clone(task) => clone::run(task, cx).await,
+        // On the heap, for the future is large.
+        Task::Clone(task) => Box::pin(clone::run(task, cx)).await,
         Task::Start(vm) => power::start(vm, cx).await,
         Task::Stop { vm, timeout_s } => power::stop(vm, *timeout_s, cx).await,
         Task::Destroy(vm) => power::destroy(vm, cx).await,
@@ -112,14 +113,14 @@ pub async fn run(task: &Task, cx: &TaskContext) -> Result<Outcome, Fault> {
 pub async fn recover(task: &Task, done: &[Step], undo: &[Undo], cx: &TaskContext) -> Result<Outcome, Fault> {
     let decide = |decision: &str| cx.journal.event(HostEventKind::Resumed { decision: decision.to_owned() });
     match task {
-        Task::Clone(task) => clone::recover(task, done, undo, cx, decide).await,
+        Task::Clone(task) => Box::pin(clone::recover(task, done, undo, cx, decide)).await,
         Task::Remove(vm) => {
             decide("go on");
             remove::recover(vm, undo, cx).await
         }
         Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) => {
             decide("go on");
-            run(task, cx).await
+            Box::pin(run(task, cx)).await
         }
     }
 }

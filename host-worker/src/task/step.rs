@@ -24,7 +24,8 @@ pub(super) async fn step<T>(
     let result = async {
         cx.stop_if_cancelled()?;
         failpoint(cx, kind, step, "before").await?;
-        let result = work.await?;
+        // On the heap: the steps' futures hold whole programs' output buffers, and nest.
+        let result = Box::pin(work).await?;
         failpoint(cx, kind, step, "after").await?;
         cx.journal.step_done(step)?;
         Ok(result)

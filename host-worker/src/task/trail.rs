@@ -58,7 +58,7 @@ impl<'a> Trail<'a> {
     async fn persist(&self, undo: &Undo) -> Result<bool, HypervisorError> {
         let until = Instant::now() + WAIT_FOR_LIBVIRT;
         loop {
-            match undo.take_back(self.cx).await {
+            match Box::pin(undo.take_back(self.cx)).await {
                 Err(HypervisorError::Down { .. } | HypervisorError::Unknown { .. }) if Instant::now() < until => {
                     sleep(ASK_AGAIN).await;
                 }

@@ -81,6 +81,26 @@ impl Session {
         Ok(Some(String::from_utf8_lossy(&line).into_owned()))
     }
 
+    /// So many bytes of the program's stdout.
+    ///
+    /// # Errors
+    /// [`ToolError::Io`] if it closes it before.
+    pub async fn bytes(&mut self, count: usize) -> Result<Vec<u8>, ToolError> {
+        let mut bytes = vec![0; count];
+        let read = match &mut self.stdout {
+            Some(stdout) => stdout.read_exact(&mut bytes).await.map(drop),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        };
+        read.map_err(|source| self.tool.io("reading from", source))?;
+        Ok(bytes)
+    }
+
+    /// Its process id, while it is not known to have ended.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Closes its stdin and waits for its end.
     ///
     /// # Errors

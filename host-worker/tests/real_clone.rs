@@ -15,6 +15,7 @@ use maglica_host_worker::{
     customize::{CustomizeError, Customizer, Customizing, Disk, Identity},
     hypervisor::{
         Host, Libvirt,
+        accel::{self, AccelSetting},
         inventory::{Depth, Scanner},
     },
     task::{self, Journal, JournalError, TaskContext, Undo},
@@ -89,7 +90,8 @@ impl Rig {
 
     /// Everything that a clone could leave behind.
     fn state(&self) -> BTreeSet<String> {
-        let files = std::fs::read_dir(self.path()).unwrap().map(|entry| format!("file {:?}", entry.unwrap().file_name()));
+        let files =
+            std::fs::read_dir(self.path()).unwrap().map(|entry| format!("file {:?}", entry.unwrap().file_name()));
         let volumes = virsh(&["vol-list", &self.pool]);
         let domains = virsh(&["list", "--all", "--name"]);
         // Others work on this machine as well: only what could be ours counts.
@@ -136,9 +138,10 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        for name in virsh(&["list", "--all", "--name"]).lines().filter(|name| {
-            name.starts_with(&self.pool) || *name == self.image
-        }) {
+        for name in virsh(&["list", "--all", "--name"])
+            .lines()
+            .filter(|name| name.starts_with(&self.pool) || *name == self.image)
+        {
             let _ = Command::new("virsh").args(["-q", "-c", URI, "destroy", name]).output();
             let _ = Command::new("virsh").args(["-q", "-c", URI, "undefine", name]).output();
         }
@@ -286,7 +289,10 @@ async fn real_what_cannot_be_cloned_is_refused_before_anything_is_changed() {
     task.spec.image = "mt-no-such-image".parse().unwrap();
     assert_eq!(fails(&task, &cx).await.code, Code::NotFound);
     std::fs::remove_file(rig.path().join("data.raw")).unwrap();
-    let task = CloneTask { spec: CloneSpec { name: "mt-other".parse().unwrap(), ..rig.clone_task(false).spec }, ..rig.clone_task(false) };
+    let task = CloneTask {
+        spec: CloneSpec { name: "mt-other".parse().unwrap(), ..rig.clone_task(false).spec },
+        ..rig.clone_task(false)
+    };
     let missing = fails(&task, &cx).await;
     assert!(missing.message.contains("vdb"), "{missing:?}");
     let bare = TaskContext { tools: ToolPaths::only([PathBuf::from("/nonexistent")]), ..cx };
@@ -322,7 +328,11 @@ async fn real_a_failure_or_a_cancel_at_any_step_leaves_nothing() {
                 canceller.abort();
                 fail::remove(&point);
                 let expected = if action == "return(hold)" { Code::Cancelled } else { Code::Internal };
-                assert_eq!((fault.code, fault.left.as_slice()), (expected, [].as_slice()), "{point} {action}: {fault:?}");
+                assert_eq!(
+                    (fault.code, fault.left.as_slice()),
+                    (expected, [].as_slice()),
+                    "{point} {action}: {fault:?}"
+                );
                 assert_eq!(rig.state(), before, "{point} {action}");
             }
         }
@@ -350,4 +360,19 @@ async fn real_a_crash_is_taken_back_before_the_definition_and_gone_on_from_after
         assert!(fault.left.is_empty() && fault.message.contains("define"), "{fault:?}");
         assert_eq!(rig.state(), before);
     }
+}
+
+#[tokio::test]
+#[ignore = "needs root and libvirt: scripts/setup --start"]
+async fn real_the_kvm_probe_comes_to_an_answer_and_remembers_it() {
+    let host = Host::new(Arc::new(Libvirt::new(URI)));
+    let facts = host.look("asking", |hypervisor| hypervisor.facts()).await.unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let (cancel, device) = (CancellationToken::new(), Path::new("/dev/kvm"));
+    let first = accel::decide(AccelSetting::Auto, &facts, device, state.path(), &cancel).await;
+    assert_ne!(first, Accel::Unknown);
+    println!("{first:?}");
+    // A probe needs a program; the remembered answer is given even to who may not run any.
+    cancel.cancel();
+    assert_eq!(accel::decide(AccelSetting::Auto, &facts, device, state.path(), &cancel).await, first);
 }

@@ -92,7 +92,8 @@ pub async fn decide(
     };
     tracing::info!(?answer, "probed KVM");
     let remembered = Remembered { boot, hypervisor: facts.hypervisor.clone(), emulator: emulator.clone(), answer };
-    let written = serde_json::to_vec(&remembered).map_err(std::io::Error::other).and_then(|json| fs::write(&path, json));
+    let written =
+        serde_json::to_vec(&remembered).map_err(std::io::Error::other).and_then(|json| fs::write(&path, json));
     if let Err(error) = written {
         // The probe is only repeated at the next start.
         tracing::warn!(path = %path.display(), %error, "the answer of the KVM probe cannot be remembered");

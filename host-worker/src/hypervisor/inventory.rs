@@ -242,12 +242,7 @@ fn read_domain(
     })
 }
 
-fn read_disk(
-    hypervisor: &dyn Hypervisor,
-    xml: DiskXml,
-    pools: &[PoolRow],
-    refreshed: &mut HashSet<String>,
-) -> Disk {
+fn read_disk(hypervisor: &dyn Hypervisor, xml: DiskXml, pools: &[PoolRow], refreshed: &mut HashSet<String>) -> Disk {
     let DiskXml { target, device, source, format, readonly, encrypted, .. } = xml;
     let mut disk = Disk {
         target,
@@ -375,7 +370,8 @@ mod tests {
             })
             .await;
         changed.unwrap();
-        let find = |inventory: Inventory| inventory.domains.into_iter().find(|domain| domain.name.as_str() == "vm0").unwrap();
+        let find =
+            |inventory: Inventory| inventory.domains.into_iter().find(|domain| domain.name.as_str() == "vm0").unwrap();
         let polled = find(scanner.scan(&host, Accel::Unknown, poll(&[])).await.unwrap());
         assert_eq!((polled.state, polled.vcpus), (DomainState::Off, 1));
         let told = find(scanner.scan(&host, Accel::Unknown, poll(&["vm0"])).await.unwrap());

@@ -149,7 +149,11 @@ mod tests {
 
     #[test]
     fn a_pool_that_was_asked_for_is_taken_or_refused_with_its_reason() {
-        let pools = [pool("home", "dir", true, 9_000), pool("off", "dir", false, 9_000), pool("blocks", "logical", true, 9_000)];
+        let pools = [
+            pool("home", "dir", true, 9_000),
+            pool("off", "dir", false, 9_000),
+            pool("blocks", "logical", true, 9_000),
+        ];
         assert_eq!(choose(&pools, &need(Some("home"), 1)).unwrap().name, "home");
         assert!(matches!(choose(&pools, &need(Some("none"), 1)), Err(PoolError::NotFound { .. })));
         assert!(matches!(choose(&pools, &need(Some("off"), 1)), Err(PoolError::Inactive { .. })));

@@ -88,12 +88,8 @@ pub async fn check(
     if format == "raw" {
         return Ok(());
     }
-    let ended = Tool::new(PROGRAM)
-        .paths(tools)
-        .args(["check", "-q", "-f", format, path])
-        .limit(CHECK_LIMIT)
-        .run(cancel)
-        .await;
+    let ended =
+        Tool::new(PROGRAM).paths(tools).args(["check", "-q", "-f", format, path]).limit(CHECK_LIMIT).run(cancel).await;
     match ended {
         Ok(_) => Ok(()),
         Err(ToolError::Failed { status, .. }) if status.code() == Some(LEAKS_ONLY) => Ok(()),
@@ -118,7 +114,10 @@ mod tests {
             .unwrap();
         let found = chain(&tools, &path("over"), "qcow2", &cancel).await.unwrap();
         assert_eq!(found.len(), 2);
-        assert_eq!((found[0].virtual_size, found[0].full_backing_filename.clone()), (ByteSize::mib(8), Some(path("base"))));
+        assert_eq!(
+            (found[0].virtual_size, found[0].full_backing_filename.clone()),
+            (ByteSize::mib(8), Some(path("base")))
+        );
         check(&tools, &path("over"), "qcow2", &cancel).await.unwrap();
         std::fs::remove_file(path("base")).unwrap();
         let error = chain(&tools, &path("over"), "qcow2", &cancel).await.unwrap_err();

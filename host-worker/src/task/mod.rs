@@ -25,8 +25,8 @@ use maglica_proto::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::undo::Undo;
 use self::trail::Trail;
+pub use self::undo::Undo;
 use crate::{
     customize::Customizer,
     hypervisor::{DomainRow, Host},
@@ -131,11 +131,10 @@ async fn find(vm: &VmTask, cx: &TaskContext) -> Result<DomainRow, Fault> {
     let found = cx.host.look(format!("looking for {}", vm.name), move |hypervisor| hypervisor.domain(uuid)).await;
     match found {
         Ok(row) if row.name == vm.name.as_str() => Ok(row),
-        Ok(row) => Err(Fault::new(
-            Code::Conflict,
-            format!("the virtual machine {} is called {} now", vm.name, row.name),
-        )
-        .about(vm.name.as_str())),
+        Ok(row) => {
+            Err(Fault::new(Code::Conflict, format!("the virtual machine {} is called {} now", vm.name, row.name))
+                .about(vm.name.as_str()))
+        }
         Err(error) if error.is_not_found() => {
             Err(Fault::new(Code::NotFound, format!("there is no virtual machine {} on this host", vm.name))
                 .about(vm.name.as_str()))

@@ -81,8 +81,7 @@ async fn until_off(vm: &VmTask, limit: Duration, cx: &TaskContext) -> Result<(),
             asked?;
             press += PRESS_AGAIN;
         }
-        let state =
-            cx.host.look(format!("looking at {}", vm.name), move |hypervisor| hypervisor.state(uuid)).await?;
+        let state = cx.host.look(format!("looking at {}", vm.name), move |hypervisor| hypervisor.state(uuid)).await?;
         if !state.is_active() {
             return Ok(());
         }
@@ -124,5 +123,6 @@ pub(super) async fn destroy(vm: &VmTask, cx: &TaskContext) -> Result<Outcome, Fa
 }
 
 fn wrong_state(vm: &VmTask, state: DomainState) -> Fault {
-    Fault::new(Code::WrongState, format!("the virtual machine {} is {}", vm.name, state.as_str())).about(vm.name.as_str())
+    Fault::new(Code::WrongState, format!("the virtual machine {} is {}", vm.name, state.as_str()))
+        .about(vm.name.as_str())
 }

@@ -38,7 +38,9 @@ pub(super) async fn run(vm: &VmTask, cx: &TaskContext) -> Result<Outcome, Fault>
 pub(super) async fn recover(vm: &VmTask, undo: &[Undo], cx: &TaskContext) -> Result<Outcome, Fault> {
     let before: Vec<(String, String)> = undo
         .iter()
-        .filter_map(|undo| if let Undo::Deleted { pool, volume } = undo { Some((pool.clone(), volume.clone())) } else { None })
+        .filter_map(
+            |undo| if let Undo::Deleted { pool, volume } = undo { Some((pool.clone(), volume.clone())) } else { None },
+        )
         .collect();
     match find(vm, cx).await {
         // The definition went last: with it everything is done.
@@ -99,7 +101,10 @@ async fn check(vm: &VmTask, cx: &TaskContext) -> Result<Plan, Fault> {
             tracing::debug!(%error, "the pool is not refreshed before the removal");
         }
     }
-    Ok(cx.host.look(format!("looking who uses the disks of {}", vm.name), move |hypervisor| survey(hypervisor, &own)).await?)
+    Ok(cx
+        .host
+        .look(format!("looking who uses the disks of {}", vm.name), move |hypervisor| survey(hypervisor, &own))
+        .await?)
 }
 
 fn in_folder(disk: &DiskXml, folder: Option<&str>) -> bool {
@@ -136,10 +141,9 @@ fn survey(hypervisor: &dyn Hypervisor, own: &Description) -> Result<Plan, Hyperv
 fn path_of<'a>(disk: &'a DiskXml, volumes: &'a [VolumeRow]) -> Option<&'a str> {
     match &disk.source {
         Source::Path(path) => Some(path),
-        Source::Volume { pool, volume } => volumes
-            .iter()
-            .find(|row| row.pool == *pool && row.name == *volume)
-            .map(|row| row.path.as_str()),
+        Source::Volume { pool, volume } => {
+            volumes.iter().find(|row| row.pool == *pool && row.name == *volume).map(|row| row.path.as_str())
+        }
         Source::Empty | Source::Other(_) => None,
     }
 }
@@ -250,16 +254,19 @@ mod tests {
     #[test]
     fn only_disks_in_pools_that_nobody_else_stands_on_are_deleted() {
         let cdrom = DiskXml { device: DiskDevice::Cdrom, readonly: true, ..disk("sda", "/p/install.iso") };
-        let own = domain("vm0", vec![
-            disk("vda", "/p/vm0"),
-            disk("vdb", "/p/used"),
-            disk("vdc", "/p/base"),
-            disk("vdd", "/p/parent"),
-            disk("vde", "/etc/elsewhere"),
-            DiskXml { shareable: true, ..disk("vdf", "/p/shared") },
-            disk("vdg", "/p/gone-already"),
-            cdrom,
-        ]);
+        let own = domain(
+            "vm0",
+            vec![
+                disk("vda", "/p/vm0"),
+                disk("vdb", "/p/used"),
+                disk("vdc", "/p/base"),
+                disk("vdd", "/p/parent"),
+                disk("vde", "/etc/elsewhere"),
+                DiskXml { shareable: true, ..disk("vdf", "/p/shared") },
+                disk("vdg", "/p/gone-already"),
+                cdrom,
+            ],
+        );
         let others = [domain("vm1", vec![disk("vda", "/p/used"), disk("vdb", "/p/top")])];
         let volumes = [
             volume("vm0", Some("image")),
@@ -276,7 +283,12 @@ mod tests {
         let plan = plan(&own, &others, &volumes);
         assert_eq!(plan.delete, [("p".to_owned(), "vm0".to_owned())], "the image below it stays as well");
         let kept = plan.kept.join("\n");
-        for reason in ["vm1 uses it", "a disk of vm1 is an overlay on it", "the volume p/orphan is an overlay on it", "it is shared"] {
+        for reason in [
+            "vm1 uses it",
+            "a disk of vm1 is an overlay on it",
+            "the volume p/orphan is an overlay on it",
+            "it is shared",
+        ] {
             assert!(kept.contains(reason), "{reason} in {kept}");
         }
         assert_eq!(plan.kept.len(), 4);

@@ -107,9 +107,8 @@ async fn undefine(cx: &TaskContext, name: DomainName, uuid: Uuid) -> Result<bool
     cx.host
         .call(format!("undefining domain {name}"), CALL_LIMIT, move |hypervisor| {
             let found = domain_xml::read(&hypervisor.domain_xml(uuid)?);
-            let own = found.is_ok_and(|domain| {
-                domain.name == name.as_str() && domain.made.is_some_and(|made| made.job == job)
-            });
+            let own = found
+                .is_ok_and(|domain| domain.name == name.as_str() && domain.made.is_some_and(|made| made.job == job));
             if !own {
                 return Ok(false);
             }

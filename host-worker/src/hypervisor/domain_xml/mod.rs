@@ -121,9 +121,8 @@ pub fn read(xml: &str) -> Result<Description, DomainXmlError> {
         devices.into_iter().flat_map(|node| node.children()).filter(move |node| node.has_tag_name(name))
     };
     let own = child(root, "metadata").and_then(|node| {
-        node.children().find(|node| {
-            node.tag_name().name() == "domain" && node.tag_name().namespace() == Some(NAMESPACE)
-        })
+        node.children()
+            .find(|node| node.tag_name().name() == "domain" && node.tag_name().namespace() == Some(NAMESPACE))
     });
     Ok(Description {
         name: text_at(root, &["name"]).ok_or(DomainXmlError::Missing("name"))?.to_owned(),

@@ -16,10 +16,23 @@ fn made() -> Provenance {
 }
 
 fn edited(emulate: bool) -> String {
-    let disks = BTreeMap::from([("vda".to_owned(), "/pool/vm0.qcow2".to_owned()), ("vdb".to_owned(), "/pool/vm0-vdb.raw".to_owned())]);
+    let disks = BTreeMap::from([
+        ("vda".to_owned(), "/pool/vm0.qcow2".to_owned()),
+        ("vdb".to_owned(), "/pool/vm0-vdb.raw".to_owned()),
+    ]);
     let macs = ["52:54:00:00:00:01".parse().unwrap(), "52:54:00:00:00:02".parse().unwrap()];
-    for_clone(IMAGE, &CloneEdit { name: "vm0.example.jp", uuid: Uuid::from_u128(7), disks: &disks, macs: &macs, emulate, made: &made() })
-        .unwrap()
+    for_clone(
+        IMAGE,
+        &CloneEdit {
+            name: "vm0.example.jp",
+            uuid: Uuid::from_u128(7),
+            disks: &disks,
+            macs: &macs,
+            emulate,
+            made: &made(),
+        },
+    )
+    .unwrap()
 }
 
 #[test]
@@ -27,13 +40,17 @@ fn a_description_is_read() {
     let read = read(IMAGE).unwrap();
     assert_eq!((read.name.as_str(), read.kind.as_str(), read.vcpus), ("debian12.original", "kvm", 2));
     assert_eq!(read.memory, ByteSize::mib(512));
-    let disks: Vec<_> = read.disks.iter().map(|disk| (disk.target.as_str(), disk.device, disk.format.as_str())).collect();
-    assert_eq!(disks, [
-        ("vda", DiskDevice::Disk, "qcow2"),
-        ("vdb", DiskDevice::Disk, "raw"),
-        ("sda", DiskDevice::Cdrom, "raw"),
-        ("vdc", DiskDevice::Disk, "raw"),
-    ]);
+    let disks: Vec<_> =
+        read.disks.iter().map(|disk| (disk.target.as_str(), disk.device, disk.format.as_str())).collect();
+    assert_eq!(
+        disks,
+        [
+            ("vda", DiskDevice::Disk, "qcow2"),
+            ("vdb", DiskDevice::Disk, "raw"),
+            ("sda", DiskDevice::Cdrom, "raw"),
+            ("vdc", DiskDevice::Disk, "raw"),
+        ]
+    );
     assert_eq!(read.disks[0].source, Source::Path("/var/lib/libvirt/images/debian12.qcow2".to_owned()));
     assert_eq!(read.disks[2].source, Source::Empty);
     assert_eq!(read.disks[3].source, Source::Other("network (rbd)".to_owned()));
@@ -80,14 +97,17 @@ fn a_clone_for_a_host_without_kvm_is_emulated_without_the_hosts_processor() {
 
 #[test]
 fn the_wrong_number_of_addresses_is_an_error() {
-    let error = for_clone(IMAGE, &CloneEdit {
-        name: "vm0",
-        uuid: Uuid::nil(),
-        disks: &BTreeMap::new(),
-        macs: &[],
-        emulate: false,
-        made: &made(),
-    })
+    let error = for_clone(
+        IMAGE,
+        &CloneEdit {
+            name: "vm0",
+            uuid: Uuid::nil(),
+            disks: &BTreeMap::new(),
+            macs: &[],
+            emulate: false,
+            made: &made(),
+        },
+    )
     .unwrap_err();
     assert!(matches!(error, DomainXmlError::Nics { nics: 2, macs: 0 }), "{error}");
 }

@@ -61,9 +61,8 @@ fn elements<'a>(parent: &'a mut Element, name: &'a str) -> impl Iterator<Item = 
 /// A guest that is emulated cannot have the host's own processor passed through.
 fn emulate(root: &mut Element) {
     root.attributes.insert("type".to_owned(), "qemu".to_owned());
-    let passed_through = root.get_child("cpu").and_then(|cpu| cpu.attributes.get("mode")).is_some_and(|mode| {
-        mode == "host-passthrough"
-    });
+    let passed_through =
+        root.get_child("cpu").and_then(|cpu| cpu.attributes.get("mode")).is_some_and(|mode| mode == "host-passthrough");
     if passed_through {
         root.take_child("cpu");
     }
@@ -108,7 +107,9 @@ fn set_metadata(root: &mut Element, made: &Provenance) {
         root.children.push(XMLNode::Element(Element::new("metadata")));
     }
     let Some(metadata) = root.get_mut_child("metadata") else { return };
-    metadata.children.retain(|node| node.as_element().and_then(|element| element.namespace.as_deref()) != Some(NAMESPACE));
+    metadata
+        .children
+        .retain(|node| node.as_element().and_then(|element| element.namespace.as_deref()) != Some(NAMESPACE));
     let own = |name: &str, text: Option<String>| {
         let mut element = Element::new(name);
         element.prefix = Some("maglica".to_owned());
@@ -120,9 +121,7 @@ fn set_metadata(root: &mut Element, made: &Provenance) {
     let mut namespaces = Namespace::empty();
     namespaces.put("maglica", NAMESPACE);
     domain.namespaces = Some(namespaces);
-    for (name, text) in
-        [("job", made.job.to_string()), ("image", made.image.to_string()), ("by", made.by.clone())]
-    {
+    for (name, text) in [("job", made.job.to_string()), ("image", made.image.to_string()), ("by", made.by.clone())] {
         domain.children.push(XMLNode::Element(own(name, Some(text))));
     }
     metadata.children.push(XMLNode::Element(domain));

@@ -118,7 +118,9 @@ impl Hypervisor for Libvirt {
     }
 
     fn destroy(&self, uuid: Uuid) -> Result<(), HypervisorError> {
-        self.act(&format!("switching off domain {uuid}"), |connection| connection.lookup_domain_by_uuid(uuid)?.destroy())
+        self.act(&format!("switching off domain {uuid}"), |connection| {
+            connection.lookup_domain_by_uuid(uuid)?.destroy()
+        })
     }
 
     fn agent(&self, uuid: Uuid, command: &str, limit_s: i32) -> Result<String, HypervisorError> {

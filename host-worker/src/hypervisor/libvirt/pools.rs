@@ -48,11 +48,7 @@ pub(super) fn volume_row(pool: &str, xml: &str, doing: &str) -> Result<VolumeRow
 /// A refusal to delete a volume is for now: libvirt refuses while it is made or copied from. It has no error code of its own
 /// for it, and its words depend on the daemon's language.
 pub(super) fn volume_busy(error: HypervisorError) -> HypervisorError {
-    if let HypervisorError::WrongState { doing, why } = error {
-        HypervisorError::Busy { doing, why }
-    } else {
-        error
-    }
+    if let HypervisorError::WrongState { doing, why } = error { HypervisorError::Busy { doing, why } } else { error }
 }
 
 /// A refusal to refresh a pool is for now too; libvirt calls it an internal error while a volume is made in it.

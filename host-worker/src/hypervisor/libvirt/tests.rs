@@ -2,13 +2,17 @@
 
 use super::*;
 
-const GUEST: &str = "<domain type='test'><name>mt-unit</name><memory unit='KiB'>65536</memory><os><type>hvm</type></os></domain>";
+const GUEST: &str =
+    "<domain type='test'><name>mt-unit</name><memory unit='KiB'>65536</memory><os><type>hvm</type></os></domain>";
 
 fn node(folder: &tempfile::TempDir) -> Libvirt {
     // A node of its own for each test: `test:///default` is one for the whole process.
     let path = folder.path().join("node.xml");
-    std::fs::write(&path, "<node><pool type='dir'><name>pool0</name><target><path>/mt/pool0</path></target></pool></node>")
-        .unwrap();
+    std::fs::write(
+        &path,
+        "<node><pool type='dir'><name>pool0</name><target><path>/mt/pool0</path></target></pool></node>",
+    )
+    .unwrap();
     Libvirt::new(uri("test", None, path.to_str().unwrap()))
 }
 

@@ -76,7 +76,9 @@ struct Seen {
 pub(super) async fn check(task: &CloneTask, cx: &TaskContext) -> Result<Plan, Fault> {
     tools_present(task, cx)?;
     let wanted = task.clone();
-    let seen = cx.host.look(format!("looking at the image {}", task.spec.image), move |hypervisor| Ok(see(hypervisor, &wanted)));
+    let seen = cx
+        .host
+        .look(format!("looking at the image {}", task.spec.image), move |hypervisor| Ok(see(hypervisor, &wanted)));
     let seen = seen.await??;
     if seen.image.nics.len() != task.macs.len() {
         return Err(Fault::new(
@@ -174,7 +176,8 @@ fn is_copied(disk: &DiskXml) -> bool {
 
 fn volume(hypervisor: &dyn Hypervisor, image: &str, disk: &DiskXml) -> Result<VolumeRow, Fault> {
     let refuse = |why: String| {
-        Fault::new(Code::Unsupported, format!("the disk {} of {image} cannot be cloned: {why}", disk.target)).about(image)
+        Fault::new(Code::Unsupported, format!("the disk {} of {image} cannot be cloned: {why}", disk.target))
+            .about(image)
     };
     if disk.device == DiskDevice::Lun {
         return Err(refuse("it is a passed-through LUN".to_owned()));
@@ -245,9 +248,18 @@ fn plan(task: &CloneTask, cx: &TaskContext, seen: Seen, total: ByteSize) -> Resu
         })
         .collect::<Vec<_>>();
     let copied: BTreeSet<&str> = disks.iter().map(|disk| disk.target.as_str()).collect();
-    let skipped =
-        image.disks.iter().map(|disk| &disk.target).filter(|target| !copied.contains(target.as_str())).cloned().collect();
-    let nvram = image.nvram.as_ref().and_then(|path| path.rsplit_once('/')).map(|(folder, _)| format!("{folder}/{name}_VARS.fd"));
+    let skipped = image
+        .disks
+        .iter()
+        .map(|disk| &disk.target)
+        .filter(|target| !copied.contains(target.as_str()))
+        .cloned()
+        .collect();
+    let nvram = image
+        .nvram
+        .as_ref()
+        .and_then(|path| path.rsplit_once('/'))
+        .map(|(folder, _)| format!("{folder}/{name}_VARS.fd"));
     let emulated = matches!(cx.accel, Accel::Emulation { .. });
     let emulate = image.kind == "kvm" && emulated;
     let partial = format!("{PARTIAL_PREFIX}{job}{PARTIAL_SUFFIX}");

@@ -107,7 +107,8 @@ fn read(name: &str, interfaces: &str) -> Result<GuestAnswer, serde_json::Error> 
 
 async fn still_on(task: &CloneTask, cx: &TaskContext) -> Result<(), Fault> {
     let uuid = task.uuid;
-    let state = cx.host.look(format!("looking at {}", task.spec.name), move |hypervisor| hypervisor.state(uuid)).await?;
+    let state =
+        cx.host.look(format!("looking at {}", task.spec.name), move |hypervisor| hypervisor.state(uuid)).await?;
     if state.is_active() {
         return Ok(());
     }
@@ -131,10 +132,13 @@ mod tests {
                {"ip-address-type":"ipv6","ip-address":"fe80::5054:ff:fe6b:3c58","prefix":64}],
              "hardware-address":"52:54:00:6b:3c:58"},
             {"name":"enp2s0","hardware-address":"52:54:00:6b:3c:59"}]}"#;
-        assert_eq!(read(name, interfaces).unwrap(), GuestAnswer::Up {
-            hostname: "vm0.example.jp".to_owned(),
-            addresses: vec!["192.168.122.50".parse().unwrap()],
-        });
+        assert_eq!(
+            read(name, interfaces).unwrap(),
+            GuestAnswer::Up {
+                hostname: "vm0.example.jp".to_owned(),
+                addresses: vec!["192.168.122.50".parse().unwrap()],
+            }
+        );
         assert!(read("{}", interfaces).is_err());
     }
 }

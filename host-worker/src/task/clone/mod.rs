@@ -82,7 +82,8 @@ async fn finish(result: Result<Outcome, Fault>, trail: Trail<'_>) -> Result<Outc
 /// Whether the machine that the journal says was defined is there. Somebody may have removed it since.
 async fn still_there(task: &CloneTask, cx: &TaskContext) -> Result<bool, Fault> {
     let uuid = task.uuid;
-    let found = cx.host.look(format!("looking for {}", task.spec.name), move |hypervisor| hypervisor.domain(uuid)).await;
+    let found =
+        cx.host.look(format!("looking for {}", task.spec.name), move |hypervisor| hypervisor.domain(uuid)).await;
     match found {
         Ok(_) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
@@ -111,17 +112,10 @@ async fn make(task: &CloneTask, cx: &TaskContext, trail: &mut Trail<'_>) -> Resu
 
 async fn customize(task: &CloneTask, cx: &TaskContext, plan: &Plan) -> Result<String, Fault> {
     let Some(customization) = task.spec.customize.clone() else { return Ok(String::new()) };
-    let disks: Vec<Disk> = plan
-        .disks
-        .iter()
-        .map(|disk| Disk { path: plan.path_of(&disk.partial), format: disk.format.clone() })
-        .collect();
-    let identity = Identity {
-        name: task.spec.name.clone(),
-        macs: task.macs.clone(),
-        customization,
-        force_tcg: plan.emulated,
-    };
+    let disks: Vec<Disk> =
+        plan.disks.iter().map(|disk| Disk { path: plan.path_of(&disk.partial), format: disk.format.clone() }).collect();
+    let identity =
+        Identity { name: task.spec.name.clone(), macs: task.macs.clone(), customization, force_tcg: plan.emulated };
     let customized =
         cx.customizer.customize(&disks, &identity, &cx.cancel).await.map_err(|error| customize_fault(&error))?;
     Ok(format!("{}: {}", customized.os, customized.changed.join(", ")))
@@ -143,12 +137,7 @@ fn customize_fault(error: &CustomizeError) -> Fault {
 }
 
 /// From a defined machine to what was asked for.
-async fn bring_up(
-    task: &CloneTask,
-    cx: &TaskContext,
-    trail: &mut Trail<'_>,
-    done: &[Step],
-) -> Result<Outcome, Fault> {
+async fn bring_up(task: &CloneTask, cx: &TaskContext, trail: &mut Trail<'_>, done: &[Step]) -> Result<Outcome, Fault> {
     let uuid = task.uuid;
     if !task.spec.start {
         return Ok(Outcome::Cloned { uuid, started: false, guest: None });

@@ -42,7 +42,14 @@ impl<'a> App<'a> {
     /// [`Error::Config`].
     pub fn new(globals: &Globals, out: &'a Output) -> Result<Self, Error> {
         let loaded = Config::load(globals.config.as_deref())?;
-        Ok(Self { config: loaded.config, file: loaded.file, out, timeout: globals.timeout, begun: Instant::now(), client: None })
+        Ok(Self {
+            config: loaded.config,
+            file: loaded.file,
+            out,
+            timeout: globals.timeout,
+            begun: Instant::now(),
+            client: None,
+        })
     }
 
     /// When the command gives up, if it does.

@@ -1,11 +1,5 @@
-//! The sealed connection to the client worker: dial, handshake, ask, and ask again on a fresh socket when an answer is
-//! lost. Every request may be repeated: those that change something carry an id made here.
-//!
-//! ```text
-//! no session ──handshake──▶ session ──answer──▶ session
-//!     ▲                        │ lost answer, refusal, doubt
-//!     └────────────────────────┘
-//! ```
+//! Questions to the client worker, asked again when an answer is lost. Every request may be repeated: those that change
+//! something carry an id made here.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +7,10 @@ use maglica_proto::{
     codec,
     config::{Config, keyfile},
     join::{Invitation, JoinAnswer, JoinRequest, Joined},
-    key::{KeyPair, PublicKey},
+    key::{Fingerprint, KeyPair, PublicKey, Token},
     request::{Answer, Request},
-    seal::{Hello, Initiator, Kind, PeerKind, Refusal, SealError, Session},
-    transport::{DialLimits, Requester, TransportError},
+    seal::{Hello, PeerKind, Refusal, SealError},
+    transport::{DialLimits, Requester, SealedError, SealedRequester, TransportError},
 };
 
 use crate::error::Error;
@@ -31,10 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The client worker, as this command reaches it.
 pub struct Client {
-    keys: KeyPair,
-    server: PublicKey,
-    requester: Requester,
-    session: Option<Session>,
+    own: Fingerprint,
+    conversation: SealedRequester,
     /// It answered once, so that a refused connection is a restart rather than a wrong address.
     met: bool,
 }
@@ -51,13 +43,14 @@ impl Client {
     }
 
     fn new(keys: KeyPair, server: PublicKey, addr: String) -> Self {
-        Self { keys, server, requester: Requester::new(addr, None, DialLimits::default()), session: None, met: false }
+        let own = keys.public().fingerprint();
+        Self { own, conversation: conversation(keys, server, addr, None), met: false }
     }
 
     /// The client worker's key, as it is pinned here.
     #[must_use]
     pub const fn server(&self) -> PublicKey {
-        self.server
+        self.conversation.server()
     }
 
     /// Asks until there is an answer or the time is over. A question that the client worker holds back on purpose says
@@ -69,13 +62,14 @@ impl Client {
         let body = codec::encode(request)?;
         let mut pause = PAUSE;
         loop {
-            let limit = until.saturating_duration_since(Instant::now()).min(ATTEMPT + held).max(Duration::from_millis(1));
+            let limit =
+                until.saturating_duration_since(Instant::now()).min(ATTEMPT + held).max(Duration::from_millis(1));
             let error = match self.once(&body, limit).await {
                 Ok(Answer::Fault { fault }) => return Err(Error::Fault(fault.into())),
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            self.session = None;
+            self.conversation.forget();
             if !self.may_pass(&error) || Instant::now() + pause >= until {
                 return Err(error);
             }
@@ -86,36 +80,24 @@ impl Client {
 
     async fn once(&mut self, body: &[u8], limit: Duration) -> Result<Answer, Error> {
         let until = Instant::now() + limit;
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.handshake(limit).await?,
-        };
-        let (message, counter) = session.seal(Kind::Request, body)?;
+        let handshake = self.conversation.session(limit).await.map(drop);
+        self.met |= !matches!(handshake, Err(SealedError::Transport(_)));
+        handshake.map_err(|error| self.no_session(error))?;
         let left = until.saturating_duration_since(Instant::now());
-        let answer = self.requester.request(message, left).await?;
-        let opened = session.open(Kind::Answer, &answer)?;
-        if opened.re != counter {
-            return Err(SealError::Misplaced("it answers another question").into());
-        }
-        self.session = Some(session);
-        Ok(codec::decode(&opened.body)?)
+        Ok(codec::decode(&self.conversation.call(body, left).await?)?)
     }
 
-    async fn handshake(&mut self, limit: Duration) -> Result<Session, Error> {
-        let hello = Hello::new(PROGRAM, user());
-        let (initiator, message) = Initiator::start(&self.keys, self.server, PeerKind::Operator, hello, None)?;
-        let answer = self.requester.request(message, limit).await?;
-        self.met = true;
-        match initiator.finish(&answer) {
-            Ok((_, session)) => Ok(session),
+    fn no_session(&self, error: SealedError) -> Error {
+        let addr = || self.conversation.addr().to_owned();
+        match error {
             // It could not read what was made for the pinned key, or its answer was not made with that key.
-            Err(SealError::Refused(Refusal::Unverified) | SealError::Verify { .. }) => {
-                Err(Error::WrongServer { addr: self.requester.addr().to_owned(), expected: self.server.fingerprint() })
+            SealedError::Seal {
+                source: SealError::Refused(Refusal::Unverified) | SealError::Verify { .. }, ..
+            } => Error::WrongServer { addr: addr(), expected: self.conversation.server().fingerprint() },
+            SealedError::Seal { source: SealError::Refused(why), .. } => {
+                Error::Refused { addr: addr(), own: self.own.clone(), why }
             }
-            Err(SealError::Refused(why)) => {
-                Err(Error::Refused { addr: self.requester.addr().to_owned(), own: self.keys.public().fingerprint(), why })
-            }
-            Err(error) => Err(error.into()),
+            SealedError::Seal { .. } | SealedError::Transport(_) | SealedError::Crossed { .. } => error.into(),
         }
     }
 
@@ -139,28 +121,29 @@ impl Client {
 /// # Errors
 /// [`Error::TokenRefused`] if the token is unknown, used or expired; others as [`Client::ask`].
 pub async fn join(keys: &KeyPair, invitation: &Invitation, limit: Duration) -> Result<Joined, Error> {
-    let mut requester = Requester::new(invitation.server.clone(), None, DialLimits::default());
-    let hello = Hello::new(PROGRAM, user());
-    let (initiator, message) = Initiator::start(keys, invitation.key, PeerKind::Operator, hello, Some(&invitation.token))?;
-    let answer = requester.request(message, limit).await?;
-    let (_, session) = initiator.finish(&answer).map_err(|error| {
-        if let SealError::Refused(Refusal::Unverified | Refusal::UnknownKey) | SealError::Verify { .. } = error {
-            return Error::TokenRefused { addr: invitation.server.clone() };
+    let mut conversation =
+        conversation(keys.clone(), invitation.key, invitation.server.clone(), Some(invitation.token.clone()));
+    let handshake = conversation.session(limit).await.map(drop);
+    handshake.map_err(|error| match error {
+        SealedError::Seal {
+            source: SealError::Refused(Refusal::Unverified | Refusal::UnknownKey) | SealError::Verify { .. },
+            addr,
+        } => Error::TokenRefused { addr },
+        SealedError::Seal { source: SealError::Refused(why), addr } => {
+            Error::Refused { addr, own: keys.public().fingerprint(), why }
         }
-        if let SealError::Refused(why) = error {
-            return Error::Refused { addr: invitation.server.clone(), own: keys.public().fingerprint(), why };
-        }
-        error.into()
+        SealedError::Seal { .. } | SealedError::Transport(_) | SealedError::Crossed { .. } => error.into(),
     })?;
-    let (message, counter) = session.seal(Kind::Request, &codec::encode(&JoinRequest { program: PROGRAM.to_owned() })?)?;
-    let opened = session.open(Kind::Answer, &requester.request(message, limit).await?)?;
-    if opened.re != counter {
-        return Err(SealError::Misplaced("it answers another question").into());
-    }
-    match codec::decode(&opened.body)? {
+    let body = codec::encode(&JoinRequest { program: PROGRAM.to_owned() })?;
+    match codec::decode(&conversation.call(&body, limit).await?)? {
         JoinAnswer::Joined(joined) => Ok(joined),
         JoinAnswer::Fault { fault } => Err(Error::Fault(fault.into())),
     }
+}
+
+fn conversation(keys: KeyPair, server: PublicKey, addr: String, token: Option<Token>) -> SealedRequester {
+    let requester = Requester::new(addr, None, DialLimits::default());
+    SealedRequester::new(requester, keys, server, PeerKind::Operator, Hello::new(PROGRAM, user()), token)
 }
 
 /// Whether anybody listens at this address: what is wrong first, for somebody who has no key yet either.

@@ -10,7 +10,7 @@ use maglica_proto::{
     join::InvalidInvitation,
     key::{Fingerprint, InvalidKey},
     seal::{Refusal, SealError},
-    transport::TransportError,
+    transport::{SealedError, TransportError},
 };
 
 use crate::exit::Exit;
@@ -143,6 +143,16 @@ pub enum Error {
     Runtime(#[source] io::Error),
 }
 
+impl From<SealedError> for Error {
+    fn from(error: SealedError) -> Self {
+        match error {
+            SealedError::Transport(error) => error.into(),
+            SealedError::Seal { source, .. } => source.into(),
+            SealedError::Crossed { .. } => SealError::Misplaced("it answers another question").into(),
+        }
+    }
+}
+
 impl Error {
     /// The exit code.
     #[must_use]
@@ -150,7 +160,9 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Input { .. } | Self::File { .. } | Self::Invitation(_) => Exit::Usage,
             Self::Config(_) => Exit::Configuration,
-            Self::KeyFile(_) | Self::WrongServer { .. } | Self::TokenRefused { .. } | Self::OtherServer { .. } => Exit::Trust,
+            Self::KeyFile(_) | Self::WrongServer { .. } | Self::TokenRefused { .. } | Self::OtherServer { .. } => {
+                Exit::Trust
+            }
             Self::Transport(error) => of_transport(error),
             Self::Refused { why, .. } => of_refusal(*why),
             Self::Seal(SealError::Refused(why)) => of_refusal(*why),
@@ -161,7 +173,11 @@ impl Error {
             Self::Interrupted { .. } => Exit::Interrupted,
             Self::Declined => Exit::Cancelled,
             Self::Seal(
-                SealError::Malformed(_) | SealError::TooLarge(_) | SealError::Version { .. } | SealError::Payload(_) | SealError::Key(_),
+                SealError::Malformed(_)
+                | SealError::TooLarge(_)
+                | SealError::Version { .. }
+                | SealError::Payload(_)
+                | SealError::Key(_),
             )
             | Self::Key(_)
             | Self::Codec(_)
@@ -263,7 +279,9 @@ const fn of_refusal(why: Refusal) -> Exit {
 
 fn of_refusal_hint(why: Refusal) -> Vec<String> {
     match why {
-        Refusal::UnknownKey => vec!["ask an administrator for an invitation (maglica operator add NAME), then: maglica operator join".into()],
+        Refusal::UnknownKey => vec![
+            "ask an administrator for an invitation (maglica operator add NAME), then: maglica operator join".into(),
+        ],
         Refusal::Revoked => {
             vec!["a revoked key is never accepted again; remove the key file and join with a new invitation".into()]
         }
@@ -297,7 +315,10 @@ fn where_to_look(message: &str) -> &'static str {
         ("operator", "maglica operator list"),
         ("host", "maglica host list"),
     ];
-    lists.into_iter().find(|(kind, _)| message.contains(kind)).map_or("maglica image list, vm list, host list, job list", |(_, list)| list)
+    lists
+        .into_iter()
+        .find(|(kind, _)| message.contains(kind))
+        .map_or("maglica image list, vm list, host list, job list", |(_, list)| list)
 }
 
 fn of_fault(fault: &Fault, job: Option<JobId>) -> Vec<String> {
@@ -307,7 +328,9 @@ fn of_fault(fault: &Fault, job: Option<JobId>) -> Vec<String> {
     let object = fault.object.as_deref();
     let mut hints: Vec<String> = match fault.code {
         Code::NotFound => vec![format!("see what there is: {}", where_to_look(&fault.message))],
-        Code::Conflict => object.map(|name| format!("see what has the name: maglica vm show {name}")).into_iter().collect(),
+        Code::Conflict => {
+            object.map(|name| format!("see what has the name: maglica vm show {name}")).into_iter().collect()
+        }
         Code::WrongState => object
             .map(|name| match name.parse::<JobId>() {
                 Ok(job) => format!("see what became of it: maglica job show {job}"),
@@ -315,13 +338,21 @@ fn of_fault(fault: &Fault, job: Option<JobId>) -> Vec<String> {
             })
             .into_iter()
             .collect(),
-        Code::NoRoom => vec!["see the room of each pool: maglica host list -o json; another pool is chosen with --pool".into()],
+        Code::NoRoom => {
+            vec!["see the room of each pool: maglica host list -o json; another pool is chosen with --pool".into()]
+        }
         Code::NoHost => vec!["see the hosts: maglica host list".into()],
         Code::HostDown => vec!["see the hosts: maglica host list; is maglica-host-worker running there?".into()],
-        Code::ToolMissing => vec!["install it on the host, or name its folder in host.tool_path of the host's maglica.conf".into()],
+        Code::ToolMissing => {
+            vec!["install it on the host, or name its folder in host.tool_path of the host's maglica.conf".into()]
+        }
         Code::Hypervisor => vec!["is libvirtd running on the host? (systemctl status libvirtd)".into()],
-        Code::Unsupported => vec!["if it is the guest that is not recognised, --no-customize leaves its files as they are".into()],
-        Code::Forbidden => vec!["an administrator can give a key with another role: maglica operator add NAME --role …".into()],
+        Code::Unsupported => {
+            vec!["if it is the guest that is not recognised, --no-customize leaves its files as they are".into()]
+        }
+        Code::Forbidden => {
+            vec!["an administrator can give a key with another role: maglica operator add NAME --role …".into()]
+        }
         Code::Trust => vec!["ask an administrator for a new invitation".into()],
         Code::Version => vec![SAME_VERSION.into()],
         Code::Unavailable => vec!["try again in a moment".into()],

@@ -13,7 +13,10 @@ use crate::{
     app::App,
     error::Error,
     exit::Exit,
-    output::{Format, Paint, progress::{Progress, TICK}},
+    output::{
+        Format, Paint,
+        progress::{Progress, TICK},
+    },
     story,
 };
 
@@ -81,7 +84,9 @@ async fn watch(app: &mut App<'_>, view: JobView, progress: &mut Progress<'_>) ->
             known = event.seq.saturating_add(1);
         }
         match &step {
-            Some(HostEventKind::StepProgress { step, done, total }) => progress.status(story::progress_line(*step, *done, *total)),
+            Some(HostEventKind::StepProgress { step, done, total }) => {
+                progress.status(story::progress_line(*step, *done, *total))
+            }
             _ if row.state != JobState::Running => progress.status(story::waiting(&row)),
             _ => {}
         }
@@ -97,7 +102,9 @@ async fn watch(app: &mut App<'_>, view: JobView, progress: &mut Progress<'_>) ->
         }
         let request = Request::JobWatch { id, after: known, wait_ms };
         let answer = drawing(app.client()?.ask(&request, poll, Instant::now() + PATIENCE), progress).await?;
-        let Answer::Watch { row: now, events: more, progress: at } = answer else { return Err(Error::Unexpected(request.verb())) };
+        let Answer::Watch { row: now, events: more, progress: at } = answer else {
+            return Err(Error::Unexpected(request.verb()));
+        };
         (row, events, step) = (*now, more, at);
     }
 }
@@ -117,8 +124,12 @@ async fn drawing<T>(work: impl Future<Output = T>, progress: &mut Progress<'_>) 
 fn show(event: &JobEventKind, verbose: bool, progress: &mut Progress<'_>) {
     let JobEventKind::Host { what } = event else {
         match event {
-            JobEventKind::Placed { why, .. } if verbose => why.iter().for_each(|why| progress.mark("·", Paint::Dim, why)),
-            JobEventKind::Lost | JobEventKind::Found | JobEventKind::CancelAsked { .. } => progress.mark("!", Paint::Dim, &story::event(event)),
+            JobEventKind::Placed { why, .. } if verbose => {
+                why.iter().for_each(|why| progress.mark("·", Paint::Dim, why))
+            }
+            JobEventKind::Lost | JobEventKind::Found | JobEventKind::CancelAsked { .. } => {
+                progress.mark("!", Paint::Dim, &story::event(event))
+            }
             JobEventKind::Submitted { .. }
             | JobEventKind::Placed { .. }
             | JobEventKind::Offered { .. }
@@ -166,6 +177,8 @@ async fn ended(app: &mut App<'_>, row: JobRow) -> Result<Exit, Error> {
         }
         JobState::Failed { fault } => Err(Error::Job { id: row.id, state: "failed", fault: fault.into() }),
         JobState::Cancelled { fault } => Err(Error::Job { id: row.id, state: "cancelled", fault: fault.into() }),
-        JobState::Queued | JobState::Offered | JobState::Running | JobState::Cancelling | JobState::Lost => Err(Error::Unexpected("job-watch")),
+        JobState::Queued | JobState::Offered | JobState::Running | JobState::Cancelling | JobState::Lost => {
+            Err(Error::Unexpected("job-watch"))
+        }
     }
 }

@@ -126,7 +126,9 @@ pub fn state(row: &JobRow) -> String {
         JobState::Failed { fault } => format!("failed: {fault}"),
         JobState::Cancelled { fault } => format!("cancelled: {fault}"),
         JobState::Lost => format!("lost: {} is silent, what became of the job is not known yet", row.host),
-        JobState::Queued | JobState::Offered | JobState::Running | JobState::Cancelling => row.state.as_str().to_owned(),
+        JobState::Queued | JobState::Offered | JobState::Running | JobState::Cancelling => {
+            row.state.as_str().to_owned()
+        }
     }
 }
 
@@ -188,7 +190,9 @@ fn host_event(kind: &HostEventKind) -> String {
 pub fn whole(view: &JobView) -> String {
     let row = &view.row;
     let mut state = state(row);
-    if let (JobState::Running | JobState::Cancelling, Some(HostEventKind::StepProgress { step, done, total })) = (&row.state, &view.progress) {
+    if let (JobState::Running | JobState::Cancelling, Some(HostEventKind::StepProgress { step, done, total })) =
+        (&row.state, &view.progress)
+    {
         state = format!("{state}: {}", progress_line(*step, *done, *total));
     }
     let took = row.updated.since(row.submitted);
@@ -262,7 +266,16 @@ mod tests {
             submitted: Default::default(),
             updated: Default::default(),
         };
-        let said = outcome(&row, &Outcome::Removed { volumes: vec!["default/vm0.qcow2".into()], kept: vec!["shared.qcow2: vm1 uses it".into()] });
-        assert_eq!(said, "vm0 is removed from host0, with its volume default/vm0.qcow2\nleft alone: shared.qcow2: vm1 uses it");
+        let said = outcome(
+            &row,
+            &Outcome::Removed {
+                volumes: vec!["default/vm0.qcow2".into()],
+                kept: vec!["shared.qcow2: vm1 uses it".into()],
+            },
+        );
+        assert_eq!(
+            said,
+            "vm0 is removed from host0, with its volume default/vm0.qcow2\nleft alone: shared.qcow2: vm1 uses it"
+        );
     }
 }

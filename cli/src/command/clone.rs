@@ -117,7 +117,9 @@ mod tests {
     }
 
     fn spec(options: &str) -> Result<CloneSpec, String> {
-        let words = ["clone", "--image=a.original", "--hostname", "vm0.example.jp"].into_iter().chain(options.split_whitespace());
+        let words = ["clone", "--image=a.original", "--hostname", "vm0.example.jp"]
+            .into_iter()
+            .chain(options.split_whitespace());
         let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
         line.clone.spec().map_err(|error| error.to_string())
     }
@@ -125,13 +127,23 @@ mod tests {
     #[test]
     fn without_options_the_machine_is_customized_for_dhcp_and_started() {
         let spec = spec("").unwrap();
-        assert_eq!((spec.image.as_str(), spec.name.as_str(), spec.start, spec.wait_s), ("a.original", "vm0.example.jp", true, None));
+        assert_eq!(
+            (spec.image.as_str(), spec.name.as_str(), spec.start, spec.wait_s),
+            ("a.original", "vm0.example.jp", true, None)
+        );
         assert_eq!(spec.customize.unwrap().network, Network::Dhcp);
     }
 
     #[test]
     fn start_is_accepted_as_the_old_tool_had_it() {
-        for (options, start) in [("--start", true), ("--start=1", true), ("--start true", true), ("--start=0", false), ("--start=false", false), ("--no-start", false)] {
+        for (options, start) in [
+            ("--start", true),
+            ("--start=1", true),
+            ("--start true", true),
+            ("--start=0", false),
+            ("--start=false", false),
+            ("--no-start", false),
+        ] {
             assert_eq!(spec(options).unwrap().start, start, "{options}");
         }
         assert!(spec("--start=maybe").is_err());
@@ -146,7 +158,13 @@ mod tests {
 
     #[test]
     fn options_that_exclude_one_another_are_refused() {
-        for options in ["--no-customize --ip=10.0.0.2/24", "--no-customize --ssh-key=x", "--no-start --start=1", "--gateway=10.0.0.1", "--ip=10.0.0.2"] {
+        for options in [
+            "--no-customize --ip=10.0.0.2/24",
+            "--no-customize --ssh-key=x",
+            "--no-start --start=1",
+            "--gateway=10.0.0.1",
+            "--ip=10.0.0.2",
+        ] {
             assert!(spec(options).is_err(), "{options}");
         }
         assert!(spec("--no-customize").unwrap().customize.is_none());

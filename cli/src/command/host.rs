@@ -77,7 +77,8 @@ pub struct Terms {
 }
 
 fn address(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
     match port {
         Some(1..) if !text.contains(char::is_whitespace) => Ok(text.to_owned()),
         Some(_) | None => Err("write an address with its port, for example 192.168.0.1:5556".to_owned()),
@@ -96,7 +97,8 @@ impl Host {
             Self::List => list(app).await,
             Self::Invite { which, terms } => {
                 let name = which.host()?;
-                let said = format!("on {name}, as root: maglica-host-worker join < FILE, where FILE holds the line above");
+                let said =
+                    format!("on {name}, as root: maglica-host-worker join < FILE, where FILE holds the line above");
                 invite(app, &terms, &said, |invite| Request::HostInvite { name, invite }).await
             }
             Self::Accept { which, fingerprint } => {
@@ -116,7 +118,12 @@ impl Host {
 }
 
 /// Makes a token, has its half stored, and prints the line.
-pub(super) async fn invite(app: &mut App<'_>, terms: &Terms, said: &str, request: impl FnOnce(Invite) -> Request) -> Result<Exit, Error> {
+pub(super) async fn invite(
+    app: &mut App<'_>,
+    terms: &Terms,
+    said: &str,
+    request: impl FnOnce(Invite) -> Request,
+) -> Result<Exit, Error> {
     let token = Token::generate()?;
     let key = app.client()?.server();
     let invite = Invite { token: token.id(), psk: token.psk(), valid_s: seconds(terms.valid) };
@@ -124,7 +131,10 @@ pub(super) async fn invite(app: &mut App<'_>, terms: &Terms, said: &str, request
     let server = terms.address.clone().unwrap_or_else(|| app.config.client.rep_addr());
     let loopback = server.starts_with("127.") || server.starts_with("[::1]") || server.starts_with("localhost:");
     app.out.data(Invitation { server: server.clone(), key, token }.to_line().expose())?;
-    app.out.say(&format!("{said}. It is good once, for {}; whoever has it can join.", crate::output::time::duration(terms.valid)));
+    app.out.say(&format!(
+        "{said}. It is good once, for {}; whoever has it can join.",
+        crate::output::time::duration(terms.valid)
+    ));
     if loopback {
         app.out.note(&format!("{server} is this machine only; for another one, give --address=ADDRESS:PORT"));
     }
@@ -134,15 +144,23 @@ pub(super) async fn invite(app: &mut App<'_>, terms: &Terms, said: &str, request
 async fn list(app: &mut App<'_>) -> Result<Exit, Error> {
     let request = Request::HostList;
     let Answer::Hosts { hosts } = app.ask(&request).await? else { return Err(Error::Unexpected(request.verb())) };
-    app.out.show(&Shown { hosts: &hosts }, || table(&hosts), || hosts.iter().map(|host| host.name.to_string()).collect())?;
+    app.out.show(
+        &Shown { hosts: &hosts },
+        || table(&hosts),
+        || hosts.iter().map(|host| host.name.to_string()).collect(),
+    )?;
     for host in hosts.iter().filter(|host| host.presence == Presence::Pending) {
-        app.out.note(&format!("to let {} in: maglica host accept {} --fingerprint {}", host.name, host.name, host.fingerprint));
+        app.out.note(&format!(
+            "to let {} in: maglica host accept {} --fingerprint {}",
+            host.name, host.name, host.fingerprint
+        ));
     }
     Ok(Exit::Ok)
 }
 
 fn table(hosts: &[HostRow]) -> String {
-    let mut table = Table::new(["Name", "State", "Weight", "Running", "Machines", "CPUs", "Memory free", "Guests run by", "Heard"]);
+    let mut table =
+        Table::new(["Name", "State", "Weight", "Running", "Machines", "CPUs", "Memory free", "Guests run by", "Heard"]);
     for host in hosts {
         let facts = host.facts.as_ref();
         table.row([

@@ -7,7 +7,12 @@ use maglica_proto::{
 };
 use serde::Serialize;
 
-use crate::{app::App, error::Error, exit::Exit, output::{Format, table::Table}};
+use crate::{
+    app::App,
+    error::Error,
+    exit::Exit,
+    output::{Format, table::Table},
+};
 
 /// Commands about images.
 #[derive(Debug, Subcommand)]
@@ -52,7 +57,9 @@ impl Image {
             }
             table.render()
         };
-        app.out.show(&Shown { images: &rows, absent: &absent }, table, || rows.iter().map(|row| row.name.to_string()).collect())?;
+        app.out.show(&Shown { images: &rows, absent: &absent }, table, || {
+            rows.iter().map(|row| row.name.to_string()).collect()
+        })?;
         if rows.is_empty() && app.out.format() == Format::Table {
             app.out.note("an image is a virtual machine that is off and whose name ends in .original");
         }

@@ -101,7 +101,9 @@ fn said_of_cancel(view: &JobView) -> String {
     let id = view.row.id;
     match &view.row.state {
         JobState::Cancelled { .. } => format!("job {id} is cancelled"),
-        JobState::Succeeded { .. } | JobState::Failed { .. } => format!("job {id} had ended already: {}", story::state(&view.row)),
+        JobState::Succeeded { .. } | JobState::Failed { .. } => {
+            format!("job {id} had ended already: {}", story::state(&view.row))
+        }
         JobState::Queued | JobState::Offered | JobState::Running | JobState::Cancelling | JobState::Lost => {
             format!("job {id} is to stop; to stay with it: maglica job wait {id}")
         }

@@ -23,11 +23,7 @@ pub mod vm;
 
 /// A small private cloud of libvirt hosts.
 #[derive(Debug, Parser)]
-#[command(
-    name = "maglica",
-    version,
-    after_help = "Exit codes: maglica help exit-codes"
-)]
+#[command(name = "maglica", version, after_help = "Exit codes: maglica help exit-codes")]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -44,7 +40,15 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
     /// The form of the output.
-    #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORM", help_heading = "Global options")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORM",
+        help_heading = "Global options"
+    )]
     pub output: Format,
     /// Give up after this time, such as 30 or 5m; a job goes on. By default 10 s for an answer, and no limit for a job.
     #[arg(long, global = true, value_parser = input::duration, value_name = "TIME", help_heading = "Global options")]
@@ -53,7 +57,14 @@ pub struct Globals {
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
     /// When to use colour.
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN",
+        help_heading = "Global options"
+    )]
     pub color: Color,
 }
 

@@ -118,7 +118,9 @@ impl Operator {
 
 async fn list(app: &mut App<'_>) -> Result<Exit, Error> {
     let request = Request::OperatorList;
-    let Answer::Operators { operators } = app.ask(&request).await? else { return Err(Error::Unexpected(request.verb())) };
+    let Answer::Operators { operators } = app.ask(&request).await? else {
+        return Err(Error::Unexpected(request.verb()));
+    };
     let table = || {
         let mut table = Table::new(["Name", "Role", "Since", "Key"]);
         for row in &operators {
@@ -131,7 +133,8 @@ async fn list(app: &mut App<'_>) -> Result<Exit, Error> {
         }
         table.render()
     };
-    app.out.show(&Shown { operators: &operators }, table, || operators.iter().map(|row| row.name.to_string()).collect())?;
+    app.out
+        .show(&Shown { operators: &operators }, table, || operators.iter().map(|row| row.name.to_string()).collect())?;
     Ok(Exit::Ok)
 }
 
@@ -168,7 +171,10 @@ async fn join(app: &mut App<'_>, file: Option<PathBuf>) -> Result<Exit, Error> {
     if app.config.client.rep_addr() != invitation.server {
         let file = app.file.clone().unwrap_or_else(|| maglica_proto::config::DEFAULT_PATHS[0].into());
         let (host, port) = invitation.server.rsplit_once(':').unwrap_or((&invitation.server, ""));
-        app.out.note(&format!("{} must say where the client worker is: client: {{host: \"{host}\", rep_port: {port}}}", file.display()));
+        app.out.note(&format!(
+            "{} must say where the client worker is: client: {{host: \"{host}\", rep_port: {port}}}",
+            file.display()
+        ));
     }
     Ok(Exit::Ok)
 }

@@ -154,7 +154,8 @@ async fn view(app: &mut App<'_>, VmRef { name, host }: VmRef) -> Result<VmView, 
 
 fn question(view: &VmView) -> String {
     let disks: Vec<String> = view.domain.data_disks().map(disk_line).collect();
-    let disks = if disks.is_empty() { "it has no disks".to_owned() } else { format!("with its disks {}", disks.join(", ")) };
+    let disks =
+        if disks.is_empty() { "it has no disks".to_owned() } else { format!("with its disks {}", disks.join(", ")) };
     format!("Remove {} from {}, {disks}?", view.domain.name, view.host)
 }
 
@@ -162,7 +163,9 @@ async fn list(app: &mut App<'_>, on: Option<HostName>) -> Result<Exit, Error> {
     let (mut rows, mut after) = (Vec::new(), None);
     let mut absent = loop {
         let request = Request::VmList { after: after.clone() };
-        let Answer::Vms { listing, next } = app.ask(&request).await? else { return Err(Error::Unexpected(request.verb())) };
+        let Answer::Vms { listing, next } = app.ask(&request).await? else {
+            return Err(Error::Unexpected(request.verb()));
+        };
         rows.extend(listing.rows);
         // A page that leads to itself would never end.
         if next.is_none() || next <= after {
@@ -174,7 +177,11 @@ async fn list(app: &mut App<'_>, on: Option<HostName>) -> Result<Exit, Error> {
         rows.retain(|row| row.host == on);
         absent.retain(|absence| absence.host == on);
     }
-    app.out.show(&Shown { vms: &rows, absent: &absent }, || table(&rows), || rows.iter().map(|row| row.name.to_string()).collect())?;
+    app.out.show(
+        &Shown { vms: &rows, absent: &absent },
+        || table(&rows),
+        || rows.iter().map(|row| row.name.to_string()).collect(),
+    )?;
     Ok(app.out.absent(&absent, "machines", |absence| rows.iter().filter(|row| row.host == absence.host).count()))
 }
 
@@ -226,7 +233,11 @@ fn details(view: &VmView) -> String {
         ("Addresses", lines(domain.addresses.iter().map(ToString::to_string).collect())),
         (
             "Made",
-            domain.made.as_ref().map(|made| format!("of {} by {}, job {}", made.image, made.by, made.job)).unwrap_or_default(),
+            domain
+                .made
+                .as_ref()
+                .map(|made| format!("of {} by {}, job {}", made.image, made.by, made.job))
+                .unwrap_or_default(),
         ),
     ])
 }

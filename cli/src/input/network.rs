@@ -65,8 +65,12 @@ mod tests {
     use super::*;
 
     fn check(ip: Option<&str>, gateway: Option<&str>, dns: &[&str]) -> Result<Network, String> {
-        network(ip.map(|ip| ip.parse().unwrap()), gateway.map(|ip| ip.parse().unwrap()), dns.iter().map(|ip| ip.parse().unwrap()).collect())
-            .map_err(|error| error.to_string())
+        network(
+            ip.map(|ip| ip.parse().unwrap()),
+            gateway.map(|ip| ip.parse().unwrap()),
+            dns.iter().map(|ip| ip.parse().unwrap()).collect(),
+        )
+        .map_err(|error| error.to_string())
     }
 
     #[test]

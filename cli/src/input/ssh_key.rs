@@ -28,10 +28,14 @@ pub fn read(path: &Path) -> Result<Vec<String>, Error> {
 
 fn keys(text: &str) -> Result<Vec<String>, String> {
     if text.contains("PRIVATE KEY-----") || text.starts_with("PuTTY-User-Key-File") {
-        return Err("this is a private key; give the public one (usually the file of the same name with .pub)".to_owned());
+        return Err(
+            "this is a private key; give the public one (usually the file of the same name with .pub)".to_owned()
+        );
     }
     let mut keys = Vec::new();
-    for (at, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+    for (at, line) in
+        text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+    {
         if !is_key(line) {
             return Err(format!("line {} is not an ssh public key (such as: ssh-ed25519 AAAA… name)", at + 1));
         }
@@ -64,14 +68,24 @@ mod tests {
 
     #[test]
     fn a_private_key_is_recognised_and_told() {
-        for text in ["-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n", "-----BEGIN RSA PRIVATE KEY-----\n", "PuTTY-User-Key-File-3: x\n"] {
+        for text in [
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n",
+            "-----BEGIN RSA PRIVATE KEY-----\n",
+            "PuTTY-User-Key-File-3: x\n",
+        ] {
             assert!(keys(text).unwrap_err().contains("private key"));
         }
     }
 
     #[test]
     fn what_is_no_key_is_told_with_its_line() {
-        for text in ["hello", "ssh-ed25519", "ssh-ed25519 !!!", "ssh-ed25519 AAAA", "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"] {
+        for text in [
+            "hello",
+            "ssh-ed25519",
+            "ssh-ed25519 !!!",
+            "ssh-ed25519 AAAA",
+            "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl",
+        ] {
             assert!(keys(text).unwrap_err().starts_with("line 1 "), "{text}");
         }
         assert!(keys(&format!("{ED25519}\nrubbish")).unwrap_err().starts_with("line 2 "));

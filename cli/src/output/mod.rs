@@ -119,11 +119,17 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Output`] if stdout is closed.
-    pub fn show<T: Serialize>(&self, value: &T, table: impl FnOnce() -> String, names: impl FnOnce() -> Vec<String>) -> Result<(), Error> {
+    pub fn show<T: Serialize>(
+        &self,
+        value: &T,
+        table: impl FnOnce() -> String,
+        names: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Error> {
         match self.format {
             Format::Table => self.data(&table()),
             Format::Json => {
-                let text = serde_json::to_string_pretty(value).map_err(|error| Error::Format("JSON", error.to_string()))?;
+                let text =
+                    serde_json::to_string_pretty(value).map_err(|error| Error::Format("JSON", error.to_string()))?;
                 self.data(&text)
             }
             Format::Yaml => {
@@ -144,7 +150,11 @@ impl Output {
             return Ok(());
         }
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()).map_err(Error::Output)
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.write_all(b"\n"))
+            .and_then(|()| stdout.flush())
+            .map_err(Error::Output)
     }
 
     /// Says something beside the data.
@@ -241,7 +251,9 @@ mod tests {
             absence_line(&absence(Presence::Down, None), "images", 0, now),
             "host2.example.jp: down, not heard of since the client worker started, no images of it are known"
         );
-        assert!(absence_line(&absence(Presence::Suspect, None), "images", 1, now).ends_with("its 1 image is as last seen"));
+        assert!(
+            absence_line(&absence(Presence::Suspect, None), "images", 1, now).ends_with("its 1 image is as last seen")
+        );
     }
 
     #[test]

@@ -22,7 +22,11 @@ impl Table {
 
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { super::clean(&cell).replace('\n', " ") }).to_vec());
+        self.rows.push(
+            cells
+                .map(|cell| if cell.is_empty() { "-".to_owned() } else { super::clean(&cell).replace('\n', " ") })
+                .to_vec(),
+        );
     }
 
     /// The text, as wide as stdout allows if that is a terminal.
@@ -33,8 +37,9 @@ impl Table {
 
     fn render_within(&self, most: Option<usize>) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
-        let mut widths: Vec<usize> =
-            (0..columns).map(|at| self.rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0)).collect();
+        let mut widths: Vec<usize> = (0..columns)
+            .map(|at| self.rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0))
+            .collect();
         if let Some(most) = most {
             while widths.iter().sum::<usize>() + GAP.len() * columns.saturating_sub(1) > most {
                 let Some(widest) = widths.iter_mut().max().filter(|width| **width > NARROWEST) else { break };

@@ -60,7 +60,14 @@ mod tests {
 
     #[test]
     fn durations_are_said_in_the_two_largest_units() {
-        for (millis, said) in [(1_449, "1.4 s"), (59_999, "59.9 s"), (123_000, "2 min 3 s"), (7_260_000, "2 h 1 min"), (90_000_000, "1 d 1 h"), (3_600_000, "1 h")] {
+        for (millis, said) in [
+            (1_449, "1.4 s"),
+            (59_999, "59.9 s"),
+            (123_000, "2 min 3 s"),
+            (7_260_000, "2 h 1 min"),
+            (90_000_000, "1 d 1 h"),
+            (3_600_000, "1 h"),
+        ] {
             assert_eq!(duration(Duration::from_millis(millis)), said);
         }
         assert_eq!(took(99), "");

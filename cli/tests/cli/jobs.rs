@@ -9,8 +9,8 @@ use std::{
 use maglica_proto::{
     fault::{Code, Fault},
     id::JobId,
-    job::{HostEventKind, JobEvent, JobEventKind, JobRow, JobSpec, JobState, JobView, Outcome, Step},
     inventory::{Domain, DomainState},
+    job::{HostEventKind, JobEvent, JobEventKind, JobRow, JobSpec, JobState, JobView, Outcome, Step},
     name::DomainName,
     request::{Answer, Presence, Request, VmView},
     units::{ByteSize, Timestamp},
@@ -42,7 +42,16 @@ impl Script {
         let (id, spec) = self.job.clone().expect("submitted before");
         let (verb, vm) = (spec.verb().to_owned(), spec.vm());
         let host = "host0.example.jp".parse().unwrap();
-        JobRow { id, verb, vm, host, state, by: "root".into(), submitted: Timestamp::default(), updated: Timestamp::default() }
+        JobRow {
+            id,
+            verb,
+            vm,
+            host,
+            state,
+            by: "root".into(),
+            submitted: Timestamp::default(),
+            updated: Timestamp::default(),
+        }
     }
 
     fn event(&self, at: usize) -> Option<JobEvent> {
@@ -74,7 +83,8 @@ impl Script {
                     // A long poll in which nothing happens.
                     std::thread::sleep(Duration::from_millis(100));
                 }
-                Answer::Watch { row: Box::new(self.row(state)), events: event.into_iter().collect(), progress: None }.into()
+                Answer::Watch { row: Box::new(self.row(state)), events: event.into_iter().collect(), progress: None }
+                    .into()
             }
             Request::JobShow { .. } => {
                 let events = (0..self.events.len()).filter_map(|at| self.event(at)).collect();
@@ -118,7 +128,9 @@ fn with(script: Script) -> (Place, Arc<Mutex<Script>>) {
     let place = Place::new(free_port());
     let script = Arc::new(Mutex::new(script));
     let shared = Arc::clone(&script);
-    place.configure(serve(place.server.clone(), Door::Operator(place.operator.public()), move |request| shared.lock().unwrap().answer(request)));
+    place.configure(serve(place.server.clone(), Door::Operator(place.operator.public()), move |request| {
+        shared.lock().unwrap().answer(request)
+    }));
     (place, script)
 }
 
@@ -183,7 +195,9 @@ fn with_name_the_new_machine_is_all_of_stdout() {
 fn what_is_sent_is_what_was_asked_and_no_password_in_clear() {
     let (place, script) = with(cloned());
     let password = place.file("password", "hunter2\n");
-    place.run(&[&CLONE[..], &["--root-password-file", &password, "--wait=60", "--ip=10.0.0.2/24", "--detach"]].concat()).exits(0);
+    place
+        .run(&[&CLONE[..], &["--root-password-file", &password, "--wait=60", "--ip=10.0.0.2/24", "--detach"]].concat())
+        .exits(0);
     let JobSpec::Clone(spec) = script.lock().unwrap().job.clone().unwrap().1 else { panic!("not a clone") };
     let sent = spec.customize.unwrap().root_password_hash.unwrap();
     assert!(sent.expose().starts_with("$6$") && !sent.expose().contains("hunter2"));
@@ -229,7 +243,11 @@ fn the_time_limit_ends_the_staying_and_not_the_job() {
     let (place, script) = with(Script::new(Vec::new(), JobState::Running));
     let ran = place.run(&["vm", "start", "vm0", "--timeout=1"]).exits(11);
     let id = script.lock().unwrap().job.as_ref().unwrap().0;
-    assert!(ran.stderr.contains(&format!("job {id} has not ended within 1 s")) && ran.stderr.contains(&format!("maglica job cancel {id}")), "{ran:?}");
+    assert!(
+        ran.stderr.contains(&format!("job {id} has not ended within 1 s"))
+            && ran.stderr.contains(&format!("maglica job cancel {id}")),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -258,7 +276,10 @@ fn ctrl_c_leaves_the_job_running_and_says_how_to_find_it() {
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(code.code(), Some(130), "{rest}");
     let id = script.lock().unwrap().job.as_ref().unwrap().0;
-    assert!(rest.contains(&format!("job {id} goes on")) && rest.contains(&format!("maglica job cancel {id}")), "{rest}");
+    assert!(
+        rest.contains(&format!("job {id} goes on")) && rest.contains(&format!("maglica job cancel {id}")),
+        "{rest}"
+    );
 }
 
 #[test]
@@ -269,7 +290,9 @@ fn a_story_tells_every_event_in_order() {
     let story = place.run(&["log", "status", "--id", &id]).exits(0).stdout;
     let at = |text: &str| story.find(text).unwrap_or_else(|| panic!("{text:?} is not in {story}"));
     assert!(at("State      succeeded: vm0.example.jp is running") < at("submitted by root"));
-    assert!(at("submitted by root") < at("taken by its host") && at("taken by its host") < at("guest customized    17.9 s"));
+    assert!(
+        at("submitted by root") < at("taken by its host") && at("taken by its host") < at("guest customized    17.9 s")
+    );
 }
 
 #[test]

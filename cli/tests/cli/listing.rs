@@ -46,8 +46,12 @@ fn images_are_listed_in_every_form() {
 
     let json = place.run(&["image", "list", "-o", "json"]).exits(0).stdout;
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((value["images"][0]["disk"].as_u64(), value["absent"].as_array().map(Vec::len)), (Some(1 << 30), Some(0)));
-    let yaml: serde_json::Value = serde_norway::from_str(&place.run(&["-o=yaml", "image", "list"]).exits(0).stdout).unwrap();
+    assert_eq!(
+        (value["images"][0]["disk"].as_u64(), value["absent"].as_array().map(Vec::len)),
+        (Some(1 << 30), Some(0))
+    );
+    let yaml: serde_json::Value =
+        serde_norway::from_str(&place.run(&["-o=yaml", "image", "list"]).exits(0).stdout).unwrap();
     assert_eq!(yaml, value);
     assert_eq!(place.run(&["image", "list", "-oname"]).exits(0).stdout, "debian12-x86_64.original\n");
     assert_eq!(place.run(&["image", "list", "-oname", "--on=other"]).exits(0).stdout, "");
@@ -55,7 +59,11 @@ fn images_are_listed_in_every_form() {
 
 #[test]
 fn an_absent_host_is_told_beside_the_data_and_by_the_exit_code() {
-    let absent = Absence { host: "host0.example.jp".parse().unwrap(), presence: Presence::Down, heard: Some(Timestamp::from_millis(86_399_000)) };
+    let absent = Absence {
+        host: "host0.example.jp".parse().unwrap(),
+        presence: Presence::Down,
+        heard: Some(Timestamp::from_millis(86_399_000)),
+    };
     let place = with(move |_| images(vec![absent.clone()]).into());
     let ran = place.run(&["image", "list", "-o", "json"]).exits(3);
     assert_eq!(ran.stderr, "host0.example.jp: down since 1970-01-01T23:59:59+00:00, its 1 image is as last seen\n");
@@ -82,11 +90,17 @@ fn machines_come_in_pages_and_are_shown_as_one_list() {
         let Request::VmList { after } = request else { panic!("{request:?}") };
         let from = after.map_or(0, |after| after.name.as_str()[2..].parse::<usize>().unwrap() + 1);
         let rows: Vec<VmRow> = (from..(from + 1000).min(2500)).map(machine).collect();
-        let next = rows.last().filter(|row| row.name.as_str() != "vm2499").map(|row| VmCursor { name: row.name.clone(), host: row.host.clone() });
+        let next = rows
+            .last()
+            .filter(|row| row.name.as_str() != "vm2499")
+            .map(|row| VmCursor { name: row.name.clone(), host: row.host.clone() });
         Answer::Vms { listing: Listing { rows, absent: Vec::new() }, next }.into()
     });
     let names = place.run(&["vm", "list", "-o", "name"]).exits(0).stdout;
-    assert_eq!((names.lines().count(), names.lines().next(), names.lines().last()), (2500, Some("vm0000"), Some("vm2499")));
+    assert_eq!(
+        (names.lines().count(), names.lines().next(), names.lines().last()),
+        (2500, Some("vm0000"), Some("vm2499"))
+    );
 }
 
 #[test]
@@ -117,7 +131,11 @@ fn an_invitation_is_one_line_on_stdout_and_its_token_is_not_sent() {
         assert_eq!((name.as_str(), invite.valid_s), ("host1", 7200));
         Answer::Done.into()
     });
-    let ran = place.run(&["host", "invite", "host1", "--valid=2h"]).exits(0).says("maglica-host-worker join").says("this machine only");
+    let ran = place
+        .run(&["host", "invite", "host1", "--valid=2h"])
+        .exits(0)
+        .says("maglica-host-worker join")
+        .says("this machine only");
     let invitation: maglica_proto::join::Invitation = ran.stdout.parse().unwrap();
     assert_eq!(invitation.key, place.server.public());
     assert_eq!(ran.stdout.lines().count(), 1);

@@ -18,7 +18,9 @@ use crate::{
 #[test]
 fn without_a_key_nothing_is_sent_and_the_way_to_one_is_told() {
     let place = Place::new(free_port());
-    place.configure(serve(place.server.clone(), Door::Operator(place.operator.public()), |_| unreachable!("it must not be asked")));
+    place.configure(serve(place.server.clone(), Door::Operator(place.operator.public()), |_| {
+        unreachable!("it must not be asked")
+    }));
     fs::remove_file(place.path("key")).unwrap();
     place.run(&["image", "list"]).exits(9).says("there is no private key").says("maglica operator join");
 }
@@ -33,7 +35,9 @@ fn a_private_key_that_others_can_read_is_not_used() {
 #[test]
 fn a_client_worker_with_another_key_than_the_pinned_one_is_told_with_the_expected_fingerprint() {
     let place = Place::new(free_port());
-    let port = serve(KeyPair::generate().unwrap(), Door::Operator(place.operator.public()), |_| unreachable!("it must not be asked"));
+    let port = serve(KeyPair::generate().unwrap(), Door::Operator(place.operator.public()), |_| {
+        unreachable!("it must not be asked")
+    });
     place.configure(port);
     let ran = place.run(&["image", "list"]).exits(9).says(&place.server.public().fingerprint().to_string());
     assert!(!ran.stderr.contains("continue") && ran.stdout.is_empty(), "{ran:?}");
@@ -61,7 +65,11 @@ fn an_operator_joins_with_a_line_and_pins_the_key_that_came_with_it() {
     let token = Token::generate().unwrap();
     let port = serve(place.server.clone(), Door::Token(token.psk()), |_| Answer::Done.into());
     let line = invitation(port, &place.server, token);
-    place.run_with(&["operator", "join"], &line).exits(0).says("joined as operator alice (operator)").says(&format!("rep_port: {port}"));
+    place
+        .run_with(&["operator", "join"], &line)
+        .exits(0)
+        .says("joined as operator alice (operator)")
+        .says(&format!("rep_port: {port}"));
     assert_eq!(keyfile::read_public(&place.path("server.pub")).unwrap(), place.server.public());
     keyfile::read_private(&place.path("key")).expect("a key of its own");
 }

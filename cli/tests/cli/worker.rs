@@ -96,7 +96,13 @@ fn connection(mut stream: TcpStream, keys: &KeyPair, door: &Door, handler: &Mute
     }
 }
 
-fn answer(payload: &[u8], session: &mut Option<(Session, bool)>, keys: &KeyPair, door: &Door, handler: &Mutex<Handler>) -> Option<Vec<u8>> {
+fn answer(
+    payload: &[u8],
+    session: &mut Option<(Session, bool)>,
+    keys: &KeyPair,
+    door: &Door,
+    handler: &Mutex<Handler>,
+) -> Option<Vec<u8>> {
     if let Some((session, join)) = session.as_ref() {
         let opened = session.open(Kind::Request, payload).ok()?;
         let body = if *join {

@@ -220,3 +220,29 @@ fn a_word_of_a_newer_version_is_read_as_other_where_that_is_promised() {
     };
     assert!(format!("{:?}", read["events"]).contains("\"other\""));
 }
+
+#[test]
+fn the_document_names_every_field_and_every_word() {
+    let document = include_str!("../PROTOCOL.md");
+    let mut words = BTreeSet::new();
+    for case in messages::all() {
+        codec::decode::<Value>(&case.bytes).unwrap().words(&mut words);
+    }
+    assert!(words.len() > 150, "{}", words.len());
+    let missing: Vec<_> = words.iter().filter(|word| !document.contains(&format!("`{word}`"))).collect();
+    assert!(missing.is_empty(), "PROTOCOL.md does not name {missing:?}");
+    let (verbs, kinds) = (requests_of(document), clear::kinds().len());
+    assert_eq!(verbs, messages::verbs(), "the table of requests names other roles than the program asks for");
+    assert!((1..=kinds).all(|kind| document.contains(&format!("\n| {kind} | "))));
+}
+
+/// The verbs and roles of the document's table of requests.
+fn requests_of(document: &str) -> BTreeMap<String, String> {
+    let table = document.split("| `verb` | role |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let row = |line: &str| {
+        let mut cells = line.split('|').map(str::trim);
+        let verb = cells.nth(1)?.strip_prefix('`')?.strip_suffix('`')?;
+        Some((verb.to_owned(), cells.next()?.to_owned()))
+    };
+    table.lines().filter_map(row).collect()
+}

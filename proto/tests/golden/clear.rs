@@ -11,7 +11,7 @@ use super::{
     fixtures::{covers, key, token},
 };
 
-fn kinds() -> Vec<(&'static str, Kind)> {
+pub(crate) fn kinds() -> Vec<(&'static str, Kind)> {
     let kinds = vec![
         ("hello-host", Kind::HelloHost),
         ("hello-operator", Kind::HelloOperator),

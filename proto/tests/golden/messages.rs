@@ -1,6 +1,6 @@
 //! Fixed messages of each type that travels, as cases.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use maglica_proto::{
     fault::{Code, Fault},
@@ -175,6 +175,11 @@ fn requests() -> Vec<(&'static str, Request)> {
         "host-revoke" => Request::HostRevoke { .. }, "operator-add" => Request::OperatorAdd { .. },
         "operator-revoke" => Request::OperatorRevoke { .. }, "operator-list" => Request::OperatorList);
     requests
+}
+
+/// Each verb with the role that it takes.
+pub(crate) fn verbs() -> BTreeMap<String, String> {
+    requests().iter().map(|(_, request)| (request.verb().to_owned(), request.role().as_str().to_owned())).collect()
 }
 
 fn answers() -> Vec<(&'static str, Answer)> {

@@ -1,6 +1,6 @@
 //! A message as plain MessagePack, to change it without its type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +94,48 @@ impl Value {
                 Self::Map(fields.into_iter().map(changed).collect())
             }
             plain @ (Self::Nil(()) | Self::Bool(_) | Self::Number(_) | Self::Text(_)) => plain,
+        }
+    }
+
+    /// The names of all fields, and the words of all choices.
+    pub(crate) fn words(&self, words: &mut BTreeSet<String>) {
+        const CHOICES: [&str; 18] = [
+            "verb",
+            "answer",
+            "ask",
+            "broadcast",
+            "kind",
+            "event",
+            "state",
+            "outcome",
+            "guest",
+            "mode",
+            "why",
+            "code",
+            "step",
+            "device",
+            "role",
+            "presence",
+            "accel",
+            "result",
+        ];
+        match self {
+            Self::List(items) => items.iter().for_each(|item| item.words(words)),
+            Self::Map(fields) => {
+                // What libvirt calls a pool's or an interface's kind is its word, not ours.
+                let ours = !fields.contains_key("active") && !fields.contains_key("mac");
+                for (field, value) in fields {
+                    words.insert(field.clone());
+                    match value {
+                        Self::Text(text) if CHOICES.contains(&field.as_str()) && (ours || field != "kind") => {
+                            words.insert(text.clone());
+                        }
+                        Self::Text(_) | Self::Nil(()) | Self::Bool(_) | Self::Number(_) => {}
+                        Self::List(_) | Self::Map(_) => value.words(words),
+                    }
+                }
+            }
+            Self::Nil(()) | Self::Bool(_) | Self::Number(_) | Self::Text(_) => {}
         }
     }
 

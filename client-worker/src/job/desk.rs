@@ -329,9 +329,14 @@ impl Owner {
                 changed.then(|| Change { record, stored_events, digest: batch.digests.get(id).copied() })
             })
             .collect();
-        crate::failpoint("store.before-commit");
-        let stored = if changes.is_empty() { Ok(()) } else { self.store.commit(&changes) };
-        crate::failpoint("store.after-commit");
+        let stored = if changes.is_empty() {
+            Ok(())
+        } else {
+            crate::failpoint("store.before-commit");
+            let stored = self.store.commit(&changes);
+            crate::failpoint("store.after-commit");
+            stored
+        };
         let fault = match stored {
             Ok(()) => None,
             Err(error) => {

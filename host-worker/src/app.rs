@@ -52,8 +52,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let _scenario = fail::FailScenario::setup();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let state = enrol::state_dir(&config)?;
-    let run_dir = enrol::run_dir(&config)?;
     let _lock = lock(&state)?;
+    let run_dir = enrol::empty_folder(enrol::run_dir(&config)?)?;
     let name = config.host.name()?;
     let stop = CancellationToken::new();
     // Ready means: it does what it can. A client worker that is away is no reason to fail a start.
@@ -67,10 +67,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "host worker is up"
     );
+    // Secrets for a guest pass through it, so it is not the system's folder for temporary files.
+    let scratch = enrol::empty_folder(state.join("scratch"))?;
     let ledger = Ledger::open(&state.join("ledger.db"))?;
     let entries = ledger.entries()?;
     let tools = ToolPaths::with_first(config.host.tool_path.clone());
-    let host = Host::new(Arc::new(Libvirt::new(&config.libvirt.uri())));
+    let host = Host::new(Arc::new(Libvirt::new(config.libvirt.uri())));
 
     let requester = Requester::new(server.rep.clone(), Some(run_dir.clone()), DialLimits::default());
     let hello = Hello::new(env!("CARGO_PKG_VERSION"), name.as_str());
@@ -91,7 +93,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(listener.run(stop.clone()));
     tokio::spawn(decide_accel(config.host.accel, host.clone(), state, decided, stop.clone()));
 
-    let customizer = Arc::new(Guestfs::new(tools.clone()));
+    let customizer = Arc::new(Guestfs::new(tools.clone(), scratch));
     let means = Means { link: link.clone(), ledger, host, customizer, tools, inventory: inventory.clone() };
     let runner = Runner::start(means, entries, config.host.jobs, stop.clone());
     let pulse = Pulse { link, runner: runner.clone(), inventory, every: config.timing.heartbeat, poke: poked };

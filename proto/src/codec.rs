@@ -57,7 +57,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let mut rest = bytes;
     let mut deserializer = rmp_serde::Deserializer::new(&mut rest).with_human_readable();
     deserializer.set_max_depth(MAX_DEPTH);
-    let value = T::deserialize(&mut deserializer).map_err(|source| CodecError::Decode { what: short_name::<T>(), source })?;
+    let value =
+        T::deserialize(&mut deserializer).map_err(|source| CodecError::Decode { what: short_name::<T>(), source })?;
     match rest.len() {
         0 => Ok(value),
         extra => Err(CodecError::Trailing { what: short_name::<T>(), extra }),

@@ -23,7 +23,10 @@ pub struct Offer {
 }
 
 /// What is broadcast to one host, sealed for it.
-#[expect(clippy::large_enum_variant, reason = "short-lived: built, sealed, dropped; a box would only add an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "short-lived: built, sealed, dropped; a box would only add an allocation"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "broadcast")]
 pub enum Broadcast {

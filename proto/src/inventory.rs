@@ -48,7 +48,8 @@ pub enum Accel {
         /// Why not KVM: no device, or what the probe saw.
         reason: String,
     },
-    /// Not probed yet.
+    /// Not probed yet, or something of a newer version.
+    #[serde(other)]
     Unknown,
 }
 

@@ -50,7 +50,8 @@ impl FromStr for Invitation {
     fn from_str(line: &str) -> Result<Self, InvalidInvitation> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [server, key, token] = words[..] else { return Err(InvalidInvitation::Words) };
-        let port = server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+        let port =
+            server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none() {
             return Err(InvalidInvitation::Address(server.chars().take(80).collect()));
         }

@@ -132,12 +132,14 @@ impl KeyPair {
     /// [`InvalidKey`] if the random source fails.
     pub fn generate() -> Result<Self, InvalidKey> {
         let mut private = [0; 32];
-        getrandom::fill(&mut private).map_err(|_| InvalidKey { what: "key pair", why: "the system's random source failed" })?;
+        getrandom::fill(&mut private)
+            .map_err(|_| InvalidKey { what: "key pair", why: "the system's random source failed" })?;
         Self::from_private(private)
     }
 
     fn from_private(private: [u8; 32]) -> Result<Self, InvalidKey> {
-        let public = crate::seal::public_of(&private).ok_or(InvalidKey { what: "key pair", why: "its public half cannot be computed" })?;
+        let public = crate::seal::public_of(&private)
+            .ok_or(InvalidKey { what: "key pair", why: "its public half cannot be computed" })?;
         Ok(Self { private, public })
     }
 
@@ -222,7 +224,8 @@ impl Token {
     /// [`InvalidKey`] if the random source fails.
     pub fn generate() -> Result<Self, InvalidKey> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|_| InvalidKey { what: "token", why: "the system's random source failed" })?;
+        getrandom::fill(&mut bytes)
+            .map_err(|_| InvalidKey { what: "token", why: "the system's random source failed" })?;
         Ok(Self(bytes))
     }
 
@@ -263,7 +266,9 @@ impl FromStr for Token {
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
         let invalid = |why| InvalidKey { what: "token", why };
         let body = text.trim().strip_prefix(TOKEN_PREFIX).ok_or(invalid("it does not begin with mg-"))?;
-        let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| invalid("it holds other characters than a token has"))?;
+        let bytes = BASE64URL_NOPAD
+            .decode(body.as_bytes())
+            .map_err(|_| invalid("it holds other characters than a token has"))?;
         bytes.try_into().map(Self).map_err(|_| invalid("it is too short or too long; was it cut?"))
     }
 }

@@ -155,7 +155,13 @@ mod tests {
 
     #[test]
     fn sizes_show_one_decimal_of_the_largest_fitting_unit() {
-        for (bytes, shown) in [(0, "0 B"), (1023, "1023 B"), (1 << 30, "1.0 GiB"), (1_610_612_736, "1.5 GiB"), ((1 << 20) - 1, "1023.9 KiB")] {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1 << 30, "1.0 GiB"),
+            (1_610_612_736, "1.5 GiB"),
+            ((1 << 20) - 1, "1023.9 KiB"),
+        ] {
             assert_eq!(ByteSize::bytes(bytes).to_string(), shown);
         }
     }

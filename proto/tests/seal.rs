@@ -13,7 +13,8 @@ fn welcome() -> Welcome {
 
 fn pair() -> (Session, Session) {
     let (server, host) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-    let (initiator, first) = Initiator::start(&host, server.public(), PeerKind::Host, Hello::new("0", "host0"), None).unwrap();
+    let (initiator, first) =
+        Initiator::start(&host, server.public(), PeerKind::Host, Hello::new("0", "host0"), None).unwrap();
     let responder = Responder::read(&server, &first).unwrap();
     assert_eq!((responder.key, responder.peer, responder.join), (host.public(), PeerKind::Host, false));
     let (second, theirs) = responder.accept(&welcome(), None).unwrap();
@@ -76,7 +77,8 @@ fn a_message_is_believed_only_where_it_was_meant_to_go() {
 
 #[test]
 fn a_handshake_for_another_server_key_cannot_be_read() {
-    let (server, other, host) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let (server, other, host) =
+        (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let (_, first) = Initiator::start(&host, other.public(), PeerKind::Host, Hello::new("0", "h"), None).unwrap();
     assert!(matches!(Responder::read(&server, &first), Err(SealError::Verify { .. })));
 }
@@ -94,7 +96,8 @@ fn only_the_right_token_joins() {
     let (server, host) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let (right, wrong) = (Token::generate().unwrap(), Token::generate().unwrap());
     for (held, works) in [(&right, true), (&wrong, false)] {
-        let (initiator, first) = Initiator::start(&host, server.public(), PeerKind::Host, Hello::new("0", "h"), Some(held)).unwrap();
+        let (initiator, first) =
+            Initiator::start(&host, server.public(), PeerKind::Host, Hello::new("0", "h"), Some(held)).unwrap();
         let responder = Responder::read(&server, &first).unwrap();
         assert_eq!((responder.join, &responder.hello.token), (true, &Some(held.id())));
         let (second, theirs) = responder.accept(&welcome(), Some(&right.psk())).unwrap();

@@ -234,12 +234,11 @@ impl<A: Answerer> Reception<A> {
         let (name, psk, token) = if responder.join {
             let register = self.trust.now();
             let token = responder.hello.token.clone().ok_or(Refusal::Unverified)?;
-            let invited = register.invited(&token, SystemTime::now().into());
-            match (invited, register.lookup(&responder.key)) {
-                (_, Err(Refusal::Revoked)) => return Err(Refusal::Revoked),
-                (Some(invited), _) => (responder.hello.name.clone(), Some(invited.psk.clone()), Some(token)),
-                (None, _) => return Err(Refusal::Unverified),
+            if register.lookup(&responder.key) == Err(Refusal::Revoked) {
+                return Err(Refusal::Revoked);
             }
+            let psk = register.psk(&token, &responder.key, SystemTime::now().into()).ok_or(Refusal::Unverified)?;
+            (responder.hello.name.clone(), Some(psk.clone()), Some(token))
         } else {
             (self.recognise(&responder).await?, None, None)
         };

@@ -46,7 +46,7 @@ impl Handlers {
             .await
             .ok_or_else(stopping)??;
         let view = self.desk.submit(NewJob { id, spec, task, host, why, by: by.to_string() }).await?;
-        self.delivery.job(id);
+        self.delivery.job();
         Ok(view)
     }
 }

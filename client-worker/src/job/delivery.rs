@@ -26,7 +26,7 @@ pub struct Delivery {
 }
 
 enum Poke {
-    Job(JobId),
+    Job,
     Cancel(HostName, JobId),
 }
 
@@ -40,9 +40,9 @@ impl Delivery {
     }
 
     /// There is a new job.
-    pub fn job(&self, id: JobId) {
+    pub fn job(&self) {
         // When the queue is full the loop is about to look at everything anyway.
-        let _ = self.pokes.try_send(Poke::Job(id));
+        let _ = self.pokes.try_send(Poke::Job);
     }
 
     /// A job that runs on this host is to be stopped.
@@ -83,49 +83,45 @@ impl Loop {
                 .map(|turn| turn.at)
                 .min()
                 .map_or(Duration::from_secs(1), |at| at.saturating_duration_since(Instant::now()));
-            let mut fresh = Vec::new();
             tokio::select! {
                 () = stop.cancelled() => return,
                 poke = pokes.recv() => {
                     let Some(poke) = poke else { return };
-                    self.sort(poke, &mut fresh);
+                    self.sort(poke);
                     while let Ok(poke) = pokes.try_recv() {
-                        self.sort(poke, &mut fresh);
+                        self.sort(poke);
                     }
                 }
                 () = tokio::time::sleep(wake.min(Duration::from_secs(1))) => {}
             }
-            if self.round(fresh).await.is_err() {
+            if self.round().await.is_err() {
                 return;
             }
         }
     }
 
-    fn sort(&self, poke: Poke, fresh: &mut Vec<JobId>) {
+    fn sort(&self, poke: Poke) {
         match poke {
-            Poke::Job(id) => fresh.push(id),
+            // What is not in the plan yet is due now.
+            Poke::Job => {}
             Poke::Cancel(host, job) => self.publisher.publish(host, Broadcast::Cancel { job }),
         }
     }
 
     /// Says what is due. An error means that the desk is gone.
-    async fn round(&mut self, fresh: Vec<JobId>) -> Result<(), ()> {
-        let due = if fresh.is_empty() {
-            let unanswered = self.desk.unanswered().await.map_err(|_| ())?;
-            let now = Instant::now();
-            self.plan.retain(|id, _| unanswered.iter().any(|(job, _)| job == id));
-            for (id, _) in &unanswered {
-                self.plan.entry(*id).or_insert(Turn { at: now, pause: self.first_pause });
-            }
-            let reachable = self.publisher.reachable();
-            unanswered
-                .into_iter()
-                .filter(|(id, host)| self.plan[id].at <= now && reachable.contains(host))
-                .map(|(id, _)| id)
-                .collect()
-        } else {
-            fresh
-        };
+    async fn round(&mut self) -> Result<(), ()> {
+        let unanswered = self.desk.unanswered().await.map_err(|_| ())?;
+        let now = Instant::now();
+        self.plan.retain(|id, _| unanswered.iter().any(|(job, _)| job == id));
+        for (id, _) in &unanswered {
+            self.plan.entry(*id).or_insert(Turn { at: now, pause: self.first_pause });
+        }
+        let reachable = self.publisher.reachable();
+        let due: Vec<JobId> = unanswered
+            .into_iter()
+            .filter(|(id, host)| self.plan[id].at <= now && reachable.contains(host))
+            .map(|(id, _)| id)
+            .collect();
         if due.is_empty() {
             // Jobs whose host is away: look again in a second, not at once.
             let later = Instant::now() + Duration::from_secs(1);

@@ -2,7 +2,7 @@
 //! nobody is answered before that commit has returned, and when it fails everything is as it was and each asker hears so.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     thread,
     time::SystemTime,
 };
@@ -113,8 +113,15 @@ impl Desk {
         let thread = thread::Builder::new()
             .name("job-desk".to_owned())
             .spawn(move || {
-                Owner { live, store, watchers: Vec::new(), missed: HashMap::new(), attempts: HashMap::new() }
-                    .run(receiver)
+                Owner {
+                    live,
+                    store,
+                    watchers: Vec::new(),
+                    missed: HashMap::new(),
+                    silent: HashSet::new(),
+                    attempts: HashMap::new(),
+                }
+                .run(receiver)
             })
             .map_err(DeskError::Thread)?;
         Ok((Self { commands }, thread))
@@ -262,6 +269,8 @@ struct Owner {
     watchers: Vec<Watcher>,
     /// Heartbeats in a row that lacked a job which its host should have.
     missed: HashMap<JobId, u8>,
+    /// Hosts that are down: their jobs are not broadcast, and not said to be.
+    silent: HashSet<HostName>,
     /// Broadcasts so far; only numbers for people and logs, so not stored.
     attempts: HashMap<JobId, u32>,
 }
@@ -420,6 +429,7 @@ impl Owner {
                         record.host_silent(now);
                     }
                 }
+                self.silent.insert(host);
             }
             Command::Offered(ids, reply) => {
                 let offers = ids.into_iter().filter_map(|id| self.offer(id, now, batch)).collect();
@@ -429,7 +439,7 @@ impl Owner {
                 let jobs = self
                     .live
                     .values()
-                    .filter(|record| record.wants_offer())
+                    .filter(|record| record.wants_offer() && !self.silent.contains(&record.host))
                     .map(|record| (record.id, record.host.clone()));
                 batch.answer(reply, Ok(jobs.collect()));
             }
@@ -535,6 +545,7 @@ impl Owner {
 
     fn heartbeat(&mut self, host: &HostName, beat: &Heartbeat, now: Timestamp, batch: &mut Batch) -> Due {
         let mut due = Due::default();
+        self.silent.remove(host);
         for held in &beat.held {
             match self.touch(held.job, batch) {
                 Some(record) if record.host == *host => {

@@ -72,6 +72,14 @@ pub struct Invited {
     pub expires: Timestamp,
 }
 
+/// A token that let a key in, kept until it expires: its answer may have been lost, and the same key asks again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Used {
+    key: PublicKey,
+    psk: Secret,
+    expires: Timestamp,
+}
+
 /// A host that knocked without a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
@@ -98,6 +106,8 @@ pub struct Register {
     hosts: BTreeMap<HostName, HostKey>,
     operators: BTreeMap<OperatorName, OperatorKey>,
     invites: BTreeMap<TokenId, Invited>,
+    #[serde(default)]
+    used: BTreeMap<TokenId, Used>,
     revoked: BTreeSet<PublicKey>,
     /// In memory only: a stranger's word is not worth a write to disk.
     #[serde(skip)]
@@ -111,6 +121,7 @@ impl Register {
         self.hosts != other.hosts
             || self.operators != other.operators
             || self.invites != other.invites
+            || self.used != other.used
             || self.revoked != other.revoked
     }
 
@@ -166,8 +177,16 @@ impl Register {
         self.invites.get(token).filter(|invited| invited.expires > now)
     }
 
+    /// What this key has to prove to join by a token: the token is good, or let this same key in before.
+    #[must_use]
+    pub fn psk(&self, token: &TokenId, key: &PublicKey, now: Timestamp) -> Option<&Secret> {
+        let used = || self.used.get(token).filter(|used| used.key == *key && used.expires > now).map(|used| &used.psk);
+        self.invited(token, now).map(|invited| &invited.psk).or_else(used)
+    }
+
     /// Forgets invitations that have expired.
     pub fn drop_expired(&mut self, now: Timestamp) {
+        self.used.retain(|_, used| used.expires > now);
         self.invites.retain(|_, invited| invited.expires > now);
     }
 
@@ -211,6 +230,7 @@ impl Register {
             return Err(Fault::new(Code::Trust, "the token is unknown, used or expired"));
         };
         self.invites.remove(token);
+        self.used.insert(token.clone(), Used { key, psk: invited.psk.clone(), expires: invited.expires });
         self.pending.retain(|pending| pending.key != key);
         Ok(match invited.who {
             InvitedAs::Host { name } => {
@@ -368,7 +388,9 @@ mod tests {
         assert_eq!(late.unwrap_err().code, Code::Trust);
         let first = key();
         assert_eq!(register.join(&token.id(), first, at(1)).unwrap(), Known::Host(host("h1")));
-        assert_eq!(register.join(&token.id(), first, at(2)).unwrap(), Known::Host(host("h1")), "its answer was lost");
+        assert!(register.psk(&token.id(), &first, at(2)).is_some(), "its answer was lost, and it asks again");
+        assert!(register.psk(&token.id(), &key(), at(2)).is_none(), "somebody else with the used token");
+        assert_eq!(register.join(&token.id(), first, at(2)).unwrap(), Known::Host(host("h1")));
         assert_eq!(register.join(&token.id(), key(), at(3)).unwrap_err().code, Code::Trust);
     }
 

@@ -123,6 +123,17 @@ pub fn invitation_file(config: &Config) -> PathBuf {
     config.state_dir.join("local/invitation")
 }
 
+/// The same without what an earlier run of this host worker left in it when it was killed.
+///
+/// # Errors
+/// It cannot be emptied or made.
+pub fn empty_folder(path: PathBuf) -> Result<PathBuf, EnrolError> {
+    match std::fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(EnrolError::Io { what: "empty the folder", path, source }),
+        Ok(()) | Err(_) => private_folder(path),
+    }
+}
+
 /// What there is of an enrolment: this host's key (made now if there is none), and the client worker if it joined.
 ///
 /// # Errors

@@ -55,6 +55,7 @@ async fn failpoint(cx: &TaskContext, kind: &str, step: Step, when: &str) -> Resu
         None => Ok(()),
         Some(text) if text == "abort" => std::process::abort(),
         Some(text) if text == "hold" => {
+            tracing::info!(job = %cx.job, "held at {name}");
             cx.cancel.cancelled().await;
             Err(super::cancelled())
         }

@@ -41,7 +41,10 @@ impl<'a> Trail<'a> {
         let mut left = Vec::new();
         for undo in self.begun.iter().rev() {
             let what = undo.to_string();
-            match self.persist(undo).await {
+            crate::failpoint("undo.before");
+            let taken = self.persist(undo).await;
+            crate::failpoint("undo.after");
+            match taken {
                 Ok(true) => self.cx.journal.event(HostEventKind::Undone { what, error: None }),
                 // It was never made, or is gone already.
                 Ok(false) => {}

@@ -12,7 +12,8 @@ use config::Value;
 use super::{
     read::{self, BadKey, Section},
     schema::{
-        Accel, Client, Config, ConfiguredHost, DEFAULT_WEIGHT, Host, Jobs, Libvirt, Listen, Log, LogLevel, Operator, ServerAddress, Timing,
+        Accel, Client, Config, ConfiguredHost, DEFAULT_WEIGHT, Host, Jobs, Libvirt, Listen, Log, LogLevel, Operator,
+        ServerAddress, Timing,
     },
 };
 use crate::{name::HostName, net::IpPrefix};
@@ -60,7 +61,9 @@ fn parsed<T: FromStr>(value: &Value) -> Option<T> {
 }
 
 fn port(section: &mut Section, key: &'static str) -> Result<Option<u16>, BadKey> {
-    section.value(key, PORT, |value| read::number(value).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0))
+    section.value(key, PORT, |value| {
+        read::number(value).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+    })
 }
 
 fn bounded(section: &mut Section, key: &'static str, (least, most): (u64, u64)) -> Result<Option<u64>, BadKey> {
@@ -93,7 +96,9 @@ fn client(mut section: Section) -> Result<Client, BadKey> {
     let pub_port = port(&mut section, "pub_port")?.unwrap_or(5555);
     let rep_port = port(&mut section, "rep_port")?.unwrap_or(5556);
     if pub_port == rep_port {
-        return Err(section.contradiction("rep_port", format!("is {rep_port}, the same as client.pub_port; they must differ")));
+        return Err(
+            section.contradiction("rep_port", format!("is {rep_port}, the same as client.pub_port; they must differ"))
+        );
     }
     section.finish()?;
     Ok(Client { host, pub_port, rep_port })
@@ -104,17 +109,27 @@ fn listen(mut section: Section, client: &Client) -> Result<Listen, BadKey> {
     let pub_port = port(&mut section, "pub_port")?.unwrap_or(client.pub_port);
     let rep_port = port(&mut section, "rep_port")?.unwrap_or(client.rep_port);
     if pub_port == rep_port {
-        return Err(section.contradiction("rep_port", format!("is {rep_port}, the same as listen.pub_port; they must differ")));
+        return Err(
+            section.contradiction("rep_port", format!("is {rep_port}, the same as listen.pub_port; they must differ"))
+        );
     }
     let connections = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let max_connections = bounded(&mut section, "max_connections", (1, MAX_CONNECTIONS))?.map_or(4096, connections);
     // So many are behind one address only if it is a gateway, and then it is to say so.
-    let max_connections_per_address = bounded(&mut section, "max_connections_per_address", (1, MAX_CONNECTIONS))?.map_or(512, connections);
+    let max_connections_per_address =
+        bounded(&mut section, "max_connections_per_address", (1, MAX_CONNECTIONS))?.map_or(512, connections);
     let allow = section.value("allow", "a list of networks, such as 192.168.0.0/24 (empty: everybody)", |value| {
         read::list(value, ',')?.iter().map(|text| network(text)).collect()
     })?;
     section.finish()?;
-    Ok(Listen { address, pub_port, rep_port, max_connections, max_connections_per_address, allow: allow.unwrap_or_default() })
+    Ok(Listen {
+        address,
+        pub_port,
+        rep_port,
+        max_connections,
+        max_connections_per_address,
+        allow: allow.unwrap_or_default(),
+    })
 }
 
 /// `192.168.0.0/24`, or one address.
@@ -130,8 +145,10 @@ fn libvirt(mut section: Section) -> Result<Libvirt, BadKey> {
     let word = |value: &Value| {
         read::text(value).filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     };
-    let driver = section.value("driver", "the name of a libvirt driver, such as qemu", word)?.unwrap_or_else(|| "qemu".into());
-    let transport = section.value("transport", "the name of a libvirt transport, such as unix (it has no effect)", word)?;
+    let driver =
+        section.value("driver", "the name of a libvirt driver, such as qemu", word)?.unwrap_or_else(|| "qemu".into());
+    let transport =
+        section.value("transport", "the name of a libvirt transport, such as unix (it has no effect)", word)?;
     let path = section.value("path", "what follows driver:/// in a libvirt URI, such as system", |value| {
         read::text(value).filter(|path| !path.trim_matches('/').is_empty() && !path.contains(char::is_whitespace))
     })?;
@@ -148,7 +165,8 @@ fn host(mut section: Section) -> Result<Host, BadKey> {
         "emulation" => Some(Accel::Emulation),
         _ => None,
     })?;
-    let jobs = bounded(&mut section, "jobs", (1, MAX_JOBS))?.map_or(2, |jobs| usize::try_from(jobs).unwrap_or(usize::MAX));
+    let jobs =
+        bounded(&mut section, "jobs", (1, MAX_JOBS))?.map_or(2, |jobs| usize::try_from(jobs).unwrap_or(usize::MAX));
     let tool_path = section.value("tool_path", "a list of absolute paths of folders", |value| {
         let folders = read::list(value, ':')?.into_iter().map(PathBuf::from).collect::<Vec<_>>();
         folders.iter().all(|folder| folder.is_absolute()).then_some(folders)
@@ -177,7 +195,9 @@ fn timing(mut section: Section) -> Result<Timing, BadKey> {
         inventory_full: millis("inventory_full_ms", 60_000)?,
     };
     if timing.suspect <= timing.heartbeat {
-        return Err(section.contradiction("suspect_ms", "is not longer than timing.heartbeat_ms; every host would be suspect"));
+        return Err(
+            section.contradiction("suspect_ms", "is not longer than timing.heartbeat_ms; every host would be suspect")
+        );
     }
     if timing.down <= timing.suspect {
         return Err(section.contradiction("down_ms", "is not longer than timing.suspect_ms"));
@@ -195,7 +215,9 @@ fn jobs(mut section: Section) -> Result<Jobs, BadKey> {
 fn log(mut section: Section) -> Result<Log, BadKey> {
     let level = section.value("level", "error, warn, info, debug or trace", |value| {
         let word = read::text(value)?;
-        [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace].into_iter().find(|level| level.as_str() == word)
+        [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace]
+            .into_iter()
+            .find(|level| level.as_str() == word)
     })?;
     section.finish()?;
     Ok(Log { level: level.unwrap_or(LogLevel::Info) })

@@ -148,7 +148,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyFileE
     write_with(path, bytes, mode, |temporary, path| fs::rename(temporary, path))
 }
 
-fn write_with(path: &Path, bytes: &[u8], mode: u32, place: impl Fn(&Path, &Path) -> io::Result<()>) -> Result<(), KeyFileError> {
+fn write_with(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    place: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> Result<(), KeyFileError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let at = |doing| move |source| KeyFileError::Io { doing, path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(at("make the folder of"))?;
@@ -174,16 +179,24 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 fn open(path: &Path, what: &'static str) -> Result<(File, u32), KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyFileError::Absent { what, path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(KeyFileError::Absent { what, path: path.to_owned() });
+        }
         Err(source) => return Err(KeyFileError::Io { doing: "read", path: path.to_owned(), source }),
     };
-    let mode = file.metadata().map_err(|source| KeyFileError::Io { doing: "read", path: path.to_owned(), source })?.mode() & 0o7777;
+    let mode =
+        file.metadata().map_err(|source| KeyFileError::Io { doing: "read", path: path.to_owned(), source })?.mode()
+            & 0o7777;
     Ok((file, mode))
 }
 
 fn read(file: File, path: &Path) -> Result<String, KeyFileError> {
     let mut text = String::new();
-    file.take(MAX_FILE).read_to_string(&mut text).map_err(|source| KeyFileError::Io { doing: "read", path: path.to_owned(), source })?;
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(|source| KeyFileError::Io {
+        doing: "read",
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(text)
 }
 
@@ -210,7 +223,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let keys: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| read_or_create_private(&path).unwrap().public())).collect();
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| read_or_create_private(&path).unwrap().public())).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0]));

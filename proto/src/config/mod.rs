@@ -102,7 +102,11 @@ impl Config {
 }
 
 /// `variables` stands for the environment in tests.
-fn load_from(named: Option<&Path>, defaults: &[&Path], variables: Option<HashMap<String, String>>) -> Result<Loaded, ConfigError> {
+fn load_from(
+    named: Option<&Path>,
+    defaults: &[&Path],
+    variables: Option<HashMap<String, String>>,
+) -> Result<Loaded, ConfigError> {
     let unreadable = |path: &Path, source| ConfigError::Unreadable { path: path.to_owned(), source };
     let mut found = None;
     if let Some(path) = named {

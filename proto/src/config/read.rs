@@ -93,7 +93,12 @@ impl Section {
     }
 
     /// The value of `key` if it is there and `convert` takes it; `allowed` says what that is.
-    pub(super) fn value<T>(&mut self, key: &'static str, allowed: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, BadKey> {
+    pub(super) fn value<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        convert: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, BadKey> {
         let Some(value) = self.take(key) else { return Ok(None) };
         match convert(&value) {
             Some(converted) => Ok(Some(converted)),
@@ -124,7 +129,12 @@ impl Section {
     }
 
     fn wrong(&self, key: &str, value: &Value, allowed: &str) -> BadKey {
-        BadKey::Value { origin: self.origin(value), key: key.to_owned(), found: shown(value), allowed: allowed.to_owned() }
+        BadKey::Value {
+            origin: self.origin(value),
+            key: key.to_owned(),
+            found: shown(value),
+            allowed: allowed.to_owned(),
+        }
     }
 
     /// What is said when `key` is not there and must be.
@@ -162,9 +172,12 @@ fn shown(value: &Value) -> String {
         ValueKind::Array(_) => "a list".to_owned(),
         ValueKind::String(text) => format!("{:?}", text.chars().take(SHOWN_VALUE).collect::<String>()),
         ValueKind::Nil => "empty".to_owned(),
-        ValueKind::Boolean(_) | ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) | ValueKind::Float(_) => {
-            value.to_string()
-        }
+        ValueKind::Boolean(_)
+        | ValueKind::I64(_)
+        | ValueKind::I128(_)
+        | ValueKind::U64(_)
+        | ValueKind::U128(_)
+        | ValueKind::Float(_) => value.to_string(),
     }
 }
 

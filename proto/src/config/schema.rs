@@ -303,6 +303,9 @@ impl Config {
     /// The weight of a host in placement.
     #[must_use]
     pub fn weight(&self, host: &HostName) -> u32 {
-        self.hosts.iter().find(|configured| configured.name == *host).map_or(DEFAULT_WEIGHT, |configured| configured.weight)
+        self.hosts
+            .iter()
+            .find(|configured| configured.name == *host)
+            .map_or(DEFAULT_WEIGHT, |configured| configured.weight)
     }
 }

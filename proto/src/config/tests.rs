@@ -82,7 +82,10 @@ fn a_wrong_value_is_told_with_its_key_and_what_is_allowed() {
         ("client: {rep_port: [1]}", "client.rep_port is a list; allowed"),
         ("client: 5556", "client is 5556; allowed: a section"),
         ("client: {host: 'a b'}", "client.host is \"a b\"; allowed: a host name or an IP address"),
-        ("client: {host: '192.168.0.1:5556'}", "client.host is \"192.168.0.1:5556\"; allowed: a host name or an IP address, without a port"),
+        (
+            "client: {host: '192.168.0.1:5556'}",
+            "client.host is \"192.168.0.1:5556\"; allowed: a host name or an IP address, without a port",
+        ),
         ("hosts: host0", "hosts is \"host0\"; allowed: a list of hosts"),
         ("hosts: [host0]", "hosts[0] is \"host0\"; allowed: a list of hosts"),
         ("hosts: [{weight: 1}]", "hosts[0].name is missing"),
@@ -99,7 +102,10 @@ fn a_wrong_value_is_told_with_its_key_and_what_is_allowed() {
         ("client: {pub_port: 7, rep_port: 7}", "client.rep_port is 7, the same as client.pub_port"),
     ] {
         let error = error(text);
-        assert!(error.starts_with("/etc/maglica.conf: ") && error.contains(said), "{text}\n  says   {error}\n  wanted {said}");
+        assert!(
+            error.starts_with("/etc/maglica.conf: ") && error.contains(said),
+            "{text}\n  says   {error}\n  wanted {said}"
+        );
     }
 }
 
@@ -115,7 +121,9 @@ fn a_file_that_is_no_yaml_is_told_with_its_place() {
 fn networks_and_addresses_are_allowed_by_list() {
     let listen = yaml("listen: {address: '::', allow: [10.0.0.0/8, 192.168.0.7]}").unwrap().listen;
     assert_eq!(listen.rep_addr(), "[::]:5556");
-    for (address, allowed) in [("10.9.9.9", true), ("192.168.0.7", true), ("192.168.0.8", false), ("::ffff:10.1.1.1", true), ("::1", false)] {
+    for (address, allowed) in
+        [("10.9.9.9", true), ("192.168.0.7", true), ("192.168.0.8", false), ("::ffff:10.1.1.1", true), ("::1", false)]
+    {
         assert_eq!(listen.allows(address.parse().unwrap()), allowed, "{address}");
     }
 }
@@ -131,9 +139,12 @@ fn variables_override_the_file_and_their_errors_name_the_environment() {
     fs::write(&path, "client: {host: host9, rep_port: 7000}\n").unwrap();
     let load = |pairs| load_from(Some(&path), &[], variables(pairs));
 
-    let config = load(&[("MAGLICA__CLIENT__REP_PORT", "7001"), ("MAGLICA_CONFIG", "/x"), ("OTHER", "1")]).unwrap().config;
+    let config =
+        load(&[("MAGLICA__CLIENT__REP_PORT", "7001"), ("MAGLICA_CONFIG", "/x"), ("OTHER", "1")]).unwrap().config;
     assert_eq!(config.client.rep_addr(), "host9:7001");
-    let config = load(&[("MAGLICA__HOST__TOOL_PATH", "/a/bin:/b/bin"), ("MAGLICA__LISTEN__ALLOW", "10.0.0.0/8, ::1")]).unwrap().config;
+    let config = load(&[("MAGLICA__HOST__TOOL_PATH", "/a/bin:/b/bin"), ("MAGLICA__LISTEN__ALLOW", "10.0.0.0/8, ::1")])
+        .unwrap()
+        .config;
     assert_eq!((config.host.tool_path.len(), config.listen.allow.len()), (2, 2));
 
     let said = load(&[("MAGLICA__CLIENT__REP_PORT", "x")]).unwrap_err().to_string();
@@ -164,7 +175,10 @@ fn the_first_of_the_default_files_counts_and_a_named_one_must_exist() {
 #[test]
 fn an_operators_keys_may_be_named() {
     let config = yaml("operator: {key: /k, server_key: /s}\nstate_dir: /var/x").unwrap();
-    assert_eq!((config.operator.key.as_path(), config.operator.server_key.as_path()), (Path::new("/k"), Path::new("/s")));
+    assert_eq!(
+        (config.operator.key.as_path(), config.operator.server_key.as_path()),
+        (Path::new("/k"), Path::new("/s"))
+    );
     assert_eq!(super::Operator::of_root(&config.state_dir).key, Path::new("/var/x/operator/key"));
 }
 

@@ -67,7 +67,13 @@ impl Hello {
     /// A hello of this program.
     #[must_use]
     pub fn new(program: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { protocol_min: PROTOCOL_FLOOR, protocol_max: PROTOCOL, program: program.into(), name: name.into(), token: None }
+        Self {
+            protocol_min: PROTOCOL_FLOOR,
+            protocol_max: PROTOCOL,
+            program: program.into(),
+            name: name.into(),
+            token: None,
+        }
     }
 }
 
@@ -95,15 +101,23 @@ impl Initiator {
     ///
     /// # Errors
     /// [`SealError`] if the crypto refuses the keys.
-    pub fn start(keys: &KeyPair, server: PublicKey, peer: PeerKind, mut hello: Hello, token: Option<&Token>) -> Result<(Self, Vec<u8>), SealError> {
+    pub fn start(
+        keys: &KeyPair,
+        server: PublicKey,
+        peer: PeerKind,
+        mut hello: Hello,
+        token: Option<&Token>,
+    ) -> Result<(Self, Vec<u8>), SealError> {
         let kind = peer.hello(token.is_some());
         hello.token = token.map(Token::id);
         let psk = token.map(|token| psk_bytes(&token.psk())).transpose()?;
         let builder = builder(kind, keys, psk.as_ref())?
             .remote_public_key(server.as_bytes())
             .map_err(|source| SealError::Verify { what: "server key", source })?;
-        let mut noise = builder.build_initiator().map_err(|source| SealError::Verify { what: "handshake to begin", source })?;
-        let message = write(&mut noise, Header::without_session(kind), &codec::encode(&hello).map_err(SealError::Payload)?)?;
+        let mut noise =
+            builder.build_initiator().map_err(|source| SealError::Verify { what: "handshake to begin", source })?;
+        let message =
+            write(&mut noise, Header::without_session(kind), &codec::encode(&hello).map_err(SealError::Payload)?)?;
         Ok((Self { noise }, message))
     }
 
@@ -167,7 +181,10 @@ impl Responder {
             .map_err(|source| SealError::Verify { what: "handshake to answer", source })?;
         let payload = read(&mut noise, rest)?;
         let hello: Hello = codec::decode(&payload).map_err(SealError::Payload)?;
-        let key = noise.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok()).ok_or(SealError::Malformed("no key"))?;
+        let key = noise
+            .get_remote_static()
+            .and_then(|key| <[u8; 32]>::try_from(key).ok())
+            .ok_or(SealError::Malformed("no key"))?;
         if hello.protocol_max < PROTOCOL_FLOOR || hello.protocol_min > PROTOCOL {
             return Err(SealError::Version { min: hello.protocol_min, max: hello.protocol_max, ours: PROTOCOL });
         }
@@ -202,7 +219,8 @@ fn builder<'a>(kind: Kind, keys: &'a KeyPair, psk: Option<&'a [u8; 32]>) -> Resu
     let fail = |source| SealError::Verify { what: "handshake to set up", source };
     let pattern = if psk.is_some() { PATTERN_JOIN } else { PATTERN };
     let params = pattern.parse().map_err(|_| SealError::Malformed("the Noise pattern is not built in"))?;
-    let builder = Builder::new(params).local_private_key(keys.private()).map_err(fail)?.prologue(prologue(kind)).map_err(fail)?;
+    let builder =
+        Builder::new(params).local_private_key(keys.private()).map_err(fail)?.prologue(prologue(kind)).map_err(fail)?;
     match psk {
         Some(psk) => builder.psk(2, psk).map_err(fail),
         None => Ok(builder),
@@ -216,13 +234,17 @@ const fn prologue(kind: Kind) -> &'static [u8] {
         Kind::JoinHost => b"maglica protocol/join-host",
         Kind::JoinOperator => b"maglica protocol/join-operator",
         // None of these begins a handshake; a prologue of its own keeps it that way.
-        Kind::Welcome | Kind::Request | Kind::Answer | Kind::Broadcast | Kind::Refusal | Kind::Beat => b"maglica protocol/none",
+        Kind::Welcome | Kind::Request | Kind::Answer | Kind::Broadcast | Kind::Refusal | Kind::Beat => {
+            b"maglica protocol/none"
+        }
     }
 }
 
 fn write(noise: &mut HandshakeState, header: Header, payload: &[u8]) -> Result<Vec<u8>, SealError> {
     let mut buffer = vec![0; payload.len() + 256];
-    let length = noise.write_message(payload, &mut buffer).map_err(|source| SealError::Verify { what: "handshake to send", source })?;
+    let length = noise
+        .write_message(payload, &mut buffer)
+        .map_err(|source| SealError::Verify { what: "handshake to send", source })?;
     let mut message = header.to_bytes().to_vec();
     message.extend_from_slice(&buffer[..length]);
     Ok(message)
@@ -233,12 +255,15 @@ fn read(noise: &mut HandshakeState, message: &[u8]) -> Result<Vec<u8>, SealError
         return Err(SealError::Malformed("a handshake message over its limit"));
     }
     let mut payload = vec![0; message.len()];
-    let length = noise.read_message(message, &mut payload).map_err(|source| SealError::Verify { what: "handshake", source })?;
+    let length =
+        noise.read_message(message, &mut payload).map_err(|source| SealError::Verify { what: "handshake", source })?;
     payload.truncate(length);
     Ok(payload)
 }
 
 fn into_session(noise: HandshakeState, id: SessionId) -> Result<Session, SealError> {
-    let noise = noise.into_stateless_transport_mode().map_err(|source| SealError::Verify { what: "handshake to end", source })?;
+    let noise = noise
+        .into_stateless_transport_mode()
+        .map_err(|source| SealError::Verify { what: "handshake to end", source })?;
     Ok(Session::new(id, noise))
 }

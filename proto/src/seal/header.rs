@@ -115,7 +115,8 @@ impl Header {
     /// # Errors
     /// [`SealError::Malformed`].
     pub fn split(message: &[u8]) -> Result<(Self, &[u8]), SealError> {
-        let (head, rest) = message.split_first_chunk::<HEADER_LEN>().ok_or(SealError::Malformed("shorter than a header"))?;
+        let (head, rest) =
+            message.split_first_chunk::<HEADER_LEN>().ok_or(SealError::Malformed("shorter than a header"))?;
         if head[..4] != MAGIC {
             return Err(SealError::Malformed("other magic bytes"));
         }
@@ -125,7 +126,8 @@ impl Header {
         if head[6..8] != [0, 0] {
             return Err(SealError::Malformed("reserved bytes are not zero"));
         }
-        let kind = Kind::ALL.into_iter().find(|&kind| kind as u8 == head[5]).ok_or(SealError::Malformed("an unknown kind"))?;
+        let kind =
+            Kind::ALL.into_iter().find(|&kind| kind as u8 == head[5]).ok_or(SealError::Malformed("an unknown kind"))?;
         let mut session = SessionId::default();
         session.0.copy_from_slice(&head[8..24]);
         let mut counter = [0; 8];

@@ -77,7 +77,8 @@ impl Session {
     }
 
     fn seal_with(&self, kind: Kind, re: Option<u64>, body: &[u8]) -> Result<(Vec<u8>, u64), SealError> {
-        let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY).ok_or(SealError::TooLarge(body.len()))?;
+        let length =
+            u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY).ok_or(SealError::TooLarge(body.len()))?;
         let counter = self.next.fetch_add(1, Ordering::Relaxed);
         let header = Header { kind, session: self.id, counter }.to_bytes();
         let mut inner = Vec::with_capacity(INNER + body.len());

@@ -21,8 +21,8 @@ pub mod dial;
 pub mod forward;
 mod pump;
 mod requester;
-mod sealed;
 pub mod rules;
+mod sealed;
 mod subscriber;
 pub mod zmtp;
 

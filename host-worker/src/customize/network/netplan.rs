@@ -98,22 +98,22 @@ fn set_first(settings: &mut Mapping, new: &Identity, only_clear: bool) {
     let had_dhcp6 = is_set(settings, "dhcp6");
     let servers = settings.get("nameservers").cloned();
     for key in ADDRESS_KEYS {
-        settings.remove(key);
+        settings.shift_remove(key);
     }
     if let Some(routes) = settings.get_mut("routes").and_then(Value::as_sequence_mut) {
         routes.retain(|route| !is_default(route));
         if routes.is_empty() {
-            settings.remove("routes");
+            settings.shift_remove("routes");
         }
     }
     for key in ["dhcp4-overrides", "dhcp6-overrides"] {
         if let Some(overrides) = settings.get_mut(key).and_then(Value::as_mapping_mut) {
-            overrides.remove("hostname");
+            overrides.shift_remove("hostname");
         }
     }
     set_match(settings, new);
     if only_clear {
-        settings.remove("dhcp4");
+        settings.shift_remove("dhcp4");
         return;
     }
     match fixed {
@@ -136,13 +136,13 @@ fn set_match(settings: &mut Mapping, new: &Identity) {
     if matched.contains_key("macaddress") {
         match first_mac(new) {
             Some(mac) => drop(matched.insert("macaddress".into(), mac.to_string().into())),
-            None => drop(matched.remove("macaddress")),
+            None => drop(matched.shift_remove("macaddress")),
         }
     }
     // An empty one would match every interface.
     if matched.is_empty() {
-        settings.remove("match");
-        settings.remove("set-name");
+        settings.shift_remove("match");
+        settings.shift_remove("set-name");
     }
 }
 

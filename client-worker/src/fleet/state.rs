@@ -150,6 +150,13 @@ impl FleetState {
         }
     }
 
+    /// Whether hosts are still about to say what they have: the client worker started less than `grace` ago, and not all have.
+    #[must_use]
+    pub fn is_gathering(&self, grace: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.started) < grace
+            && self.hosts.values().any(|entry| entry.inventory.is_none())
+    }
+
     /// Whether a host is there.
     #[must_use]
     pub fn presence(&self, entry: &HostEntry, now: Instant) -> Presence {

@@ -100,6 +100,19 @@ impl FleetState {
             let mut fault = Fault::new(Code::NotFound, format!("there is no virtual machine {name}{place}"))
                 .about(name.to_string());
             fault.similar = similar(name.as_str(), self.domains().map(|(_, domain)| domain.name.as_str()));
+            let unheard: Vec<&str> = self
+                .hosts()
+                .filter(|entry| entry.inventory.is_none() && host.is_none_or(|host| entry.enrolled.name == *host))
+                .map(|entry| entry.enrolled.name.as_str())
+                .collect();
+            // Said of a machine that is only out of sight, "there is none" would be a lie.
+            if fault.similar.is_empty() && !unheard.is_empty() {
+                fault.code = Code::HostDown;
+                fault.message = format!(
+                    "no host that was heard of has a virtual machine {name}; not heard of yet: {}",
+                    unheard.join(", ")
+                );
+            }
             return Err(fault);
         };
         let others: Vec<&str> = found.map(|(entry, _)| entry.enrolled.name.as_str()).collect();

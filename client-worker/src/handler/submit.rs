@@ -1,7 +1,11 @@
 //! A new job: what is asked is checked against what is known, a host is chosen, and everything that must not be
 //! decided twice (UUID, addresses) is decided, before the job is stored.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use maglica_proto::{
     fault::{Code, Fault},
@@ -23,6 +27,11 @@ use crate::{
     similar::similar,
 };
 
+/// How long a host has, besides the time to its next heartbeat, to say what it has after the client worker's start.
+const GATHERING: Duration = Duration::from_secs(2);
+/// From look to look meanwhile.
+const GATHERING_LOOK: Duration = Duration::from_millis(20);
+
 /// Clones on their way to a host: how many, and the memory that they will take.
 type OnTheWay = Vec<(HostName, ByteSize)>;
 
@@ -33,6 +42,9 @@ impl Handlers {
         id: JobId,
         spec: JobSpec,
     ) -> Result<JobView, Fault> {
+        if let Some(view) = self.gathered(id, &spec).await? {
+            return Ok(view);
+        }
         let _turn = self.placing.lock().await;
         // A repeat is answered before the world is looked at: by now its own machine has the name.
         if let Some(view) = self.desk.known(id, spec.clone()).await? {
@@ -48,6 +60,25 @@ impl Handlers {
         let view = self.desk.submit(NewJob { id, spec, task, host, why, by: by.to_string() }).await?;
         self.delivery.job();
         Ok(view)
+    }
+
+    /// After a start, waits until the hosts have said what they have, so that nothing is judged by half of it; not for
+    /// ever, for one may be down. Gives the job if it is a repeat, which needs no judging.
+    async fn gathered(&self, id: JobId, spec: &JobSpec) -> Result<Option<JobView>, Fault> {
+        let grace = self.config.timing.heartbeat + GATHERING;
+        let gathering = async || {
+            self.fleet.with(move |fleet| fleet.is_gathering(grace, Instant::now())).await.ok_or_else(stopping)
+        };
+        if !gathering().await? {
+            return Ok(None);
+        }
+        if let Some(view) = self.desk.known(id, spec.clone()).await? {
+            return Ok(Some(view));
+        }
+        while gathering().await? {
+            tokio::time::sleep(GATHERING_LOOK).await;
+        }
+        Ok(None)
     }
 }
 

@@ -124,8 +124,8 @@ impl Loop {
             .collect();
         if due.is_empty() {
             // Jobs whose host is away: look again in a second, not at once.
-            let later = Instant::now() + Duration::from_secs(1);
-            self.plan.values_mut().filter(|turn| turn.at < later).for_each(|turn| turn.at = later);
+            let later = now + Duration::from_secs(1);
+            self.plan.values_mut().filter(|turn| turn.at <= now).for_each(|turn| turn.at = later);
             return Ok(());
         }
         for id in &due {

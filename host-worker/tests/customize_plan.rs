@@ -1,5 +1,7 @@
 //! The policy of rewriting guests, on trees of files as the distributions have them; no libguestfs.
 
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
 use maglica_host_worker::customize::{
     CustomizeError, Edit, Entry, Identity, Tree,
     plan::{Family, plan},

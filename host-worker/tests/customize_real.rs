@@ -1,6 +1,8 @@
 //! Guests rewritten by the real libguestfs: a tree of the Red Hat family that the test builds, and the Debian image of
 //! `scripts/image` if it has been built. Each reads the disk back with a guestfish of its own.
 
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -74,7 +76,7 @@ async fn customize(disk: &Path, new: &Identity, cancel: &CancellationToken) -> R
     let disks = [Disk { path: disk.to_owned(), format: "qcow2".to_owned() }];
     let began = Instant::now();
     let done = Guestfs::new(ToolPaths::default(), scratch.path().to_owned()).customize(&disks, new, cancel).await;
-    eprintln!("customize took {:?}: {done:?}", began.elapsed());
+    tracing::info!("customize took {:?}: {done:?}", began.elapsed());
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "something is left in the scratch folder");
     done
 }
@@ -281,7 +283,7 @@ fn debian_image() -> Option<PathBuf> {
 #[tokio::test]
 async fn real_debian_image_is_rewritten_and_a_second_time_changes_nothing() {
     let Some(image) = debian_image() else {
-        eprintln!("skipped: scripts/image has not built the Debian image");
+        tracing::info!("skipped: scripts/image has not built the Debian image");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

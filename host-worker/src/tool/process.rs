@@ -7,7 +7,8 @@
 //!   kernel kills it when its parent dies. "Parent" there means the *thread* that started it. Threads of tokio's pools
 //!   end while the program runs on (an idle blocking thread after ten seconds, a worker thread that called
 //!   `block_in_place` likewise), which would kill a healthy program; so all programs are started by one thread of our
-//!   own that lives as long as the host worker. Only the program itself is bound this way, not its children: a tool
+//!   own that lives as long as the host worker. In the millisecond before setpriv has asked the kernel, the program is
+//!   not bound yet. Only the program itself is bound this way, not its children: a tool
 //!   that leaves long-lived children behind has to see to them (libguestfs does, by its recovery process).
 
 use std::{

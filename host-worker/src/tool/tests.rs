@@ -22,6 +22,16 @@ fn lives(word: &str) -> bool {
     })
 }
 
+/// Whether setpriv has become the program: until then its command line has the word as well, but nothing binds it to us.
+fn has_taken_over(program: &str, word: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| {
+            let words: Vec<&str> = line.split_terminator('\0').collect();
+            words.first().is_some_and(|first| first.rsplit('/').next() == Some(program)) && words.contains(&word)
+        })
+    })
+}
+
 async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !condition() {
@@ -157,7 +167,7 @@ async fn a_program_dies_with_a_host_worker_that_is_killed() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    wait_until("the program starts", || lives(&word)).await;
+    wait_until("the program starts", || has_taken_over("sleep", &word)).await;
     worker.kill().unwrap();
     worker.wait().unwrap();
     wait_until("the program dies", || !lives(&word)).await;
@@ -171,7 +181,7 @@ fn a_program_outlives_the_thread_that_asked_for_it() {
     let asking = std::thread::spawn(move || handle.block_on(Tool::new("sleep").arg(argument).open()));
     let session = asking.join().unwrap().unwrap();
     runtime.block_on(async {
-        wait_until("it starts", || lives(&word)).await;
+        wait_until("it starts", || has_taken_over("sleep", &word)).await;
         // The thread that asked is gone, and setpriv has become the program: a signal would have come by now.
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(lives(&word));

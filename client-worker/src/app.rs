@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::Context;
-use maglica_proto::{config::Config, fault::chain, units::Timestamp};
+use maglica_proto::{
+    config::{Config, folder},
+    fault::chain, units::Timestamp};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -46,12 +48,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let serving = stop.child_token();
     let keys = local::server_keys(&config)?;
-    let folder = local::state_dir(&config);
-    let _lock = lock(&folder)?;
-    let trust = Trust::open(folder.join("trust.json"))?;
+    let state = local::state_dir(&config);
+    let _lock = folder::lock(&state, "client worker")?;
+    let trust = Trust::open(state.join("trust.json"))?;
     local::enrol_root(&config, &keys, &trust).await?;
 
-    let store = SqliteStore::open(&folder.join("jobs.db"))?;
+    let store = SqliteStore::open(&state.join("jobs.db"))?;
     let (desk, desk_thread) = Desk::start(Box::new(store))?;
     let (down, went_down) = mpsc::channel(DOWN_QUEUE);
     let limits = Limits { suspect_after: config.timing.suspect, down_after: config.timing.down };
@@ -59,8 +61,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (publisher, publish_queue) = bus::publisher();
     let delivery = Delivery::start(desk.clone(), publisher, config.timing.offer_first, serving.clone());
 
-    let run_dir = config.run_dir.join("client-worker");
-    local::make_private_folder(&run_dir)?;
+    let run_dir = folder::private(config.run_dir.join("client-worker"))?;
     if let Err(error) = gate::raise_file_limit(config.listen.max_connections) {
         tracing::warn!(error = chain(&error), "cannot raise the limit of open files; fewer connections will be taken");
     }
@@ -117,6 +118,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     tracing::info!("client worker is stopping");
     notify(&[NotifyState::Stopping]);
+    desk.stop().await;
     stop.cancel();
     // The last handle to the desk goes when its requests have been answered; then its thread has stored everything.
     drop((desk, fleet));
@@ -131,15 +133,6 @@ fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(error = chain(&error), "cannot notify systemd");
     }
-}
-
-/// One client worker a state folder: two would each believe to be the only owner of the jobs.
-fn lock(folder: &Path) -> anyhow::Result<std::fs::File> {
-    let path = folder.join("lock");
-    let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another client worker is running on {}", folder.display()))?;
-    Ok(file)
 }
 
 async fn open_gate(config: &Config, address: &str, kind: PortKind, inner: &Path) -> anyhow::Result<Gate> {

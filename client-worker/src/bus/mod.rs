@@ -294,7 +294,7 @@ impl<A: Answerer> Reception<A> {
             refuse(Refusal::NoSession);
             return false;
         };
-        let session = entry.session.clone();
+        let (session, key, joins) = (entry.session.clone(), entry.key, entry.token.is_some());
         let opened = match session.open(Kind::Request, message) {
             Ok(opened) => opened,
             Err(error) => {
@@ -326,9 +326,14 @@ impl<A: Answerer> Reception<A> {
         match self.in_flight.clone().try_acquire_owned() {
             Ok(permit) => {
                 let (answerer, replier) = (self.answerer.clone(), self.replier.clone());
+                let trust = self.trust.clone();
                 tokio::spawn(async move {
                     let body = answerer.answer(asker, opened.body).await;
-                    reply_sealed(&session, &replier, &peer, opened.counter, &body);
+                    // A watcher may have been shut out while it was kept waiting.
+                    match trust.now().lookup(&key) {
+                        Err(why) if !joins => drop(replier.reply(&peer, refusal(why).into())),
+                        Ok(_) | Err(_) => reply_sealed(&session, &replier, &peer, opened.counter, &body),
+                    }
                     drop(permit);
                 });
             }

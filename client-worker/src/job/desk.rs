@@ -85,6 +85,7 @@ enum Command {
     List(u32, Reply<Vec<JobRow>>),
     Watch(JobId, u32, Reply<Watched>),
     Expire(Timestamp),
+    Stop,
 }
 
 /// The handle to the desk.
@@ -117,6 +118,7 @@ impl Desk {
                     live,
                     store,
                     watchers: Vec::new(),
+                    stopping: false,
                     missed: HashMap::new(),
                     silent: HashSet::new(),
                     attempts: HashMap::new(),
@@ -250,6 +252,11 @@ impl Desk {
         ask!(self, Watch, id, after)
     }
 
+    /// The client worker is about to stop: nobody is kept waiting any more.
+    pub async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+    }
+
     /// Forgets jobs that were over before this moment.
     pub async fn expire(&self, before: Timestamp) {
         let _ = self.commands.send(Command::Expire(before)).await;
@@ -267,6 +274,8 @@ struct Owner {
     live: BTreeMap<JobId, JobRecord>,
     store: Box<dyn JobStore>,
     watchers: Vec<Watcher>,
+    /// Watchers are answered at once, as if their time was over: they ask the next client worker.
+    stopping: bool,
     /// Heartbeats in a row that lacked a job which its host should have.
     missed: HashMap<JobId, u8>,
     /// Hosts that are down: their jobs are not broadcast, and not said to be.
@@ -464,7 +473,7 @@ impl Owner {
             Command::Watch(id, after, reply) => match self.find(id) {
                 Ok(record) => {
                     let watcher = Watcher { id, after, progress: record.progress.clone(), reply };
-                    if record.is_over() || record.events.len() > after as usize {
+                    if self.stopping || record.is_over() || record.events.len() > after as usize {
                         let answer = watched(&record, after);
                         batch.answer(watcher.reply, Ok(answer));
                     } else {
@@ -473,6 +482,7 @@ impl Owner {
                 }
                 Err(fault) => batch.answer(reply, Err(fault)),
             },
+            Command::Stop => self.stopping = true,
             Command::Expire(before) => match self.store.expire(before) {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "forgot old jobs"),
@@ -590,7 +600,8 @@ impl Owner {
             }
             match self.live.get(&watcher.id) {
                 Some(record)
-                    if record.events.len() > watcher.after as usize
+                    if self.stopping
+                        || record.events.len() > watcher.after as usize
                         || record.progress != watcher.progress
                         || record.is_over() =>
                 {

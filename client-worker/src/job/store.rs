@@ -164,6 +164,8 @@ impl SqliteStore {
         connection.busy_timeout(BUSY).map_err(fail("set the busy time"))?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(fail("switch to a write-ahead log"))?;
         connection.pragma_update(None, "synchronous", "full").map_err(fail("switch to full sync"))?;
+        // A live job may hold a password's hash; once it is forgotten it is to be gone from the file.
+        connection.pragma_update(None, "secure_delete", true).map_err(fail("switch on overwriting"))?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail("switch on foreign keys"))?;
         let found: i64 =
             connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail("read the version"))?;

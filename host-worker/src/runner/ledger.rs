@@ -119,6 +119,8 @@ impl Ledger {
         connection.busy_timeout(Duration::from_secs(5)).map_err(fail("set the busy time"))?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(fail("switch to a write-ahead log"))?;
         connection.pragma_update(None, "synchronous", "full").map_err(fail("switch to full sync"))?;
+        // A task may hold a password's hash; once it is deleted it is to be gone from the file.
+        connection.pragma_update(None, "secure_delete", true).map_err(fail("switch on overwriting"))?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail("switch on foreign keys"))?;
         connection.execute_batch(SCHEMA).map_err(fail("make the tables"))?;
         let before = now() - i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX);

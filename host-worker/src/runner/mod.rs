@@ -20,6 +20,7 @@ use maglica_proto::{
     fault::{Code, Fault, chain},
     host::{Denial, Held, HostAnswer, HostRequest, Offer, Report},
     id::JobId,
+    inventory::Accel,
     job::{HostEventKind, Outcome, Task},
     name::DomainName,
 };
@@ -310,10 +311,15 @@ impl Owner {
             (job.task.clone(), job.interrupted.take(), self.means.clone(), self.runner.clone(), self.stop.clone());
         self.tracker.spawn(async move {
             let work = async {
+                // Only what makes a machine needs to know, and a libvirt that is away would be waited for.
+                let accel = match &task {
+                    Task::Clone(_) => means.inventory.accel().await,
+                    Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) => Accel::Unknown,
+                };
                 let context = TaskContext {
                     job: id,
                     host: means.host.clone(),
-                    accel: means.inventory.accel().await,
+                    accel,
                     tools: means.tools.clone(),
                     customizer: means.customizer.clone(),
                     journal: Arc::new(journal),
@@ -329,6 +335,10 @@ impl Owner {
                 () = stop.cancelled() => return,
                 result = work => result,
             };
+            // A call that was cut off by the stop looks like one that failed; it is no result.
+            if stop.is_cancelled() {
+                return;
+            }
             crate::failpoint("ended.before");
             end(id, &task, &result, &means).await;
             runner.tell(Message::Ended(id));

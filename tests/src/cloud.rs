@@ -322,10 +322,11 @@ impl Cloud {
         });
     }
 
-    /// What `maglica host list` says of a host; null if it is not there.
+    /// What `maglica host list` says of a host; null if it is not there, or the client worker is away.
     #[must_use]
     pub fn host(&self, host: usize) -> Value {
-        let hosts = self.cli(&["host", "list", "-o", "json"]).ok().json();
+        let output = self.cli(&["host", "list", "-o", "json", "--timeout", "5s"]);
+        let hosts = if output.code == 0 { output.json() } else { Value::Null };
         let rows = hosts["hosts"].as_array().cloned().unwrap_or_default();
         rows.into_iter().find(|row| row["name"] == host_name(host)).unwrap_or_default()
     }

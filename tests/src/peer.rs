@@ -79,6 +79,16 @@ impl Peer {
         Ok(welcome)
     }
 
+    /// Leaves the connection and makes a new one for the next message; the session stays.
+    pub fn reconnect(&mut self) {
+        self.requester = Requester::new(self.requester.addr().to_owned(), None, DialLimits::default());
+    }
+
+    /// Forgets the session; the next question begins one.
+    pub fn forget(&mut self) {
+        self.session = None;
+    }
+
     /// Seals a question without sending it.
     ///
     /// # Panics

@@ -10,7 +10,9 @@ use std::{
 use anyhow::Context;
 use maglica_proto::{
     config::{Config, folder},
-    fault::chain, units::Timestamp};
+    fault::chain,
+    units::Timestamp,
+};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::SystemTime};
 
 use anyhow::Context;
 use maglica_proto::{
-    config::{Config, keyfile, schema::Operator},
+    config::{Config, folder, keyfile, schema::Operator},
     join::Invitation,
     key::{KeyPair, Token},
     name::{HostName, OperatorName},
@@ -34,22 +34,8 @@ pub fn invitation_file(config: &Config) -> PathBuf {
 /// # Errors
 /// The file cannot be read or written, or others can read it.
 pub fn server_keys(config: &Config) -> anyhow::Result<KeyPair> {
-    let folder = state_dir(config);
-    make_private_folder(&folder)?;
+    let folder = folder::private(state_dir(config))?;
     Ok(keyfile::read_or_create_private(&folder.join("key"))?)
-}
-
-/// Makes a folder that only its owner can enter.
-///
-/// # Errors
-/// It cannot be made.
-pub fn make_private_folder(folder: &std::path::Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
 /// Root's operator key and the pinned key beside it, made and enrolled if they are not yet.
@@ -59,7 +45,7 @@ pub fn make_private_folder(folder: &std::path::Path) -> anyhow::Result<()> {
 pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust) -> anyhow::Result<()> {
     let files = Operator::of_root(&config.state_dir);
     if let Some(folder) = files.key.parent() {
-        make_private_folder(folder)?;
+        folder::private(folder.to_owned())?;
     }
     let root = keyfile::read_or_create_private(&files.key)?;
     if keyfile::read_public(&files.server_key).ok() != Some(keys.public()) {
@@ -92,7 +78,7 @@ pub async fn invite_local_host(config: &Config, keys: &KeyPair, trust: &Trust, s
         };
     }
     if let Some(folder) = file.parent() {
-        make_private_folder(folder)?;
+        folder::private(folder.to_owned())?;
     }
     let token = Token::generate()?;
     let invite = Invite { token: token.id(), psk: token.psk(), valid_s: INVITE_S };

@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use maglica_proto::{
-    config::{Config, schema},
+    config::{Config, folder, schema},
     fault::chain,
     inventory::Accel,
     key::KeyPair,
@@ -52,8 +51,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let _scenario = fail::FailScenario::setup();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let state = enrol::state_dir(&config)?;
-    let _lock = lock(&state)?;
-    let run_dir = enrol::empty_folder(enrol::run_dir(&config)?)?;
+    let _lock = folder::lock(&state, "host worker")?;
+    let run_dir = folder::emptied(enrol::run_dir(&config)?)?;
     let name = config.host.name()?;
     let stop = CancellationToken::new();
     // Ready means: it does what it can. A client worker that is away is no reason to fail a start.
@@ -68,7 +67,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "host worker is up"
     );
     // Secrets for a guest pass through it, so it is not the system's folder for temporary files.
-    let scratch = enrol::empty_folder(state.join("scratch"))?;
+    let scratch = folder::emptied(state.join("scratch"))?;
     let ledger = Ledger::open(&state.join("ledger.db"))?;
     let entries = ledger.entries()?;
     let tools = ToolPaths::with_first(config.host.tool_path.clone());
@@ -128,15 +127,6 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// One host worker a state folder: two would run the same jobs.
-fn lock(folder: &Path) -> anyhow::Result<std::fs::File> {
-    let path = folder.join("lock");
-    let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another host worker is running on {}", folder.display()))?;
-    Ok(file)
-}
-
 /// This host's key and its client worker. One that was never enrolled joins by the invitation that the client worker
 /// of the same machine leaves, and waits for it; none if it is told to stop meanwhile.
 async fn enrolment(
@@ -185,7 +175,13 @@ async fn try_invitation(config: &Config, keys: &KeyPair, file: &PathBuf) -> anyh
 }
 
 /// Finds out how guests run here, as soon as libvirt answers.
-async fn decide_accel(setting: schema::Accel, host: Host, state: PathBuf, decided: watch::Sender<Accel>, stop: CancellationToken) {
+async fn decide_accel(
+    setting: schema::Accel,
+    host: Host,
+    state: PathBuf,
+    decided: watch::Sender<Accel>,
+    stop: CancellationToken,
+) {
     let setting = match setting {
         schema::Accel::Auto => accel::AccelSetting::Auto,
         schema::Accel::Kvm => accel::AccelSetting::Kvm,

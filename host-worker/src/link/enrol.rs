@@ -13,6 +13,7 @@ use maglica_proto::{
     codec::{self, CodecError},
     config::{
         Config, ConfigError,
+        folder::{self, FolderError},
         keyfile::{self, KeyFileError},
         schema::ServerAddress,
     },
@@ -36,7 +37,10 @@ pub enum EnrolError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A folder or file.
+    /// A folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A file.
     #[error("cannot {what} {path}")]
     Io {
         /// What was being done.
@@ -98,7 +102,7 @@ pub struct Enrolled {
 /// # Errors
 /// It cannot be made.
 pub fn state_dir(config: &Config) -> Result<PathBuf, EnrolError> {
-    private_folder(config.state_dir.join("host-worker"))
+    Ok(folder::private(config.state_dir.join("host-worker"))?)
 }
 
 /// The folder of sockets; made if it is not there.
@@ -106,32 +110,13 @@ pub fn state_dir(config: &Config) -> Result<PathBuf, EnrolError> {
 /// # Errors
 /// It cannot be made.
 pub fn run_dir(config: &Config) -> Result<PathBuf, EnrolError> {
-    private_folder(config.run_dir.join("host-worker"))
-}
-
-fn private_folder(path: PathBuf) -> Result<PathBuf, EnrolError> {
-    use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
-        Ok(()) => Ok(path),
-        Err(source) => Err(EnrolError::Io { what: "make the folder", path, source }),
-    }
+    Ok(folder::private(config.run_dir.join("host-worker"))?)
 }
 
 /// Where the client worker of this machine leaves an invitation.
 #[must_use]
 pub fn invitation_file(config: &Config) -> PathBuf {
     config.state_dir.join("local/invitation")
-}
-
-/// The same without what an earlier run of this host worker left in it when it was killed.
-///
-/// # Errors
-/// It cannot be emptied or made.
-pub fn empty_folder(path: PathBuf) -> Result<PathBuf, EnrolError> {
-    match std::fs::remove_dir_all(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(EnrolError::Io { what: "empty the folder", path, source }),
-        Ok(()) | Err(_) => private_folder(path),
-    }
 }
 
 /// What there is of an enrolment: this host's key (made now if there is none), and the client worker if it joined.
@@ -156,7 +141,11 @@ fn at_configured_address(server: Server, config: &Config) -> Server {
         ServerAddress::Ip(address) => !address.is_loopback(),
         ServerAddress::Name(name) => name.as_str() != "localhost",
     };
-    if elsewhere { Server { rep: config.client.rep_addr(), publish: config.client.pub_addr(), ..server } } else { server }
+    if elsewhere {
+        Server { rep: config.client.rep_addr(), publish: config.client.pub_addr(), ..server }
+    } else {
+        server
+    }
 }
 
 /// Joins: proves to hold the invitation's token, and remembers the client worker.
@@ -177,10 +166,14 @@ pub async fn join(config: &Config, keys: &KeyPair, invitation: &Invitation) -> R
     };
     // The address without its port; an invitation has both, or it would not have been read.
     let address = invitation.server.rsplit_once(':').map_or(invitation.server.as_str(), |(address, _)| address);
-    let server =
-        Server { rep: invitation.server.clone(), publish: format!("{address}:{}", joined.pub_port), key: invitation.key };
+    let server = Server {
+        rep: invitation.server.clone(),
+        publish: format!("{address}:{}", joined.pub_port),
+        key: invitation.key,
+    };
     let path = state_dir(config)?.join("server.json");
-    let bytes = serde_json::to_vec_pretty(&server).map_err(|source| EnrolError::Damaged { path: path.clone(), source })?;
+    let bytes =
+        serde_json::to_vec_pretty(&server).map_err(|source| EnrolError::Damaged { path: path.clone(), source })?;
     keyfile::write_atomic(&path, &bytes, 0o600)?;
     Ok((joined, server))
 }
@@ -190,6 +183,10 @@ pub async fn join(config: &Config, keys: &KeyPair, invitation: &Invitation) -> R
 /// # Errors
 /// It cannot be read, or is none.
 pub fn read_invitation(path: &Path) -> Result<Invitation, EnrolError> {
-    let text = std::fs::read_to_string(path).map_err(|source| EnrolError::Io { what: "read the invitation", path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| EnrolError::Io {
+        what: "read the invitation",
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(text.parse()?)
 }

@@ -22,6 +22,7 @@ use std::{
 use config::{Environment, File, FileFormat};
 
 mod build;
+pub mod folder;
 pub mod keyfile;
 mod machine;
 mod read;

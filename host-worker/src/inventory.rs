@@ -94,12 +94,19 @@ pub struct Pace {
 
 /// Starts the task.
 #[must_use]
-pub fn start(host: Host, link: Link, accel: watch::Receiver<Accel>, pace: Pace, stop: CancellationToken) -> InventoryHandle {
+pub fn start(
+    host: Host,
+    link: Link,
+    accel: watch::Receiver<Accel>,
+    pace: Pace,
+    stop: CancellationToken,
+) -> InventoryHandle {
     // Unbounded, for the senders must not wait; a message comes once a job or heartbeat.
     let (messages, receiver) = mpsc::unbounded_channel();
     let revision = Arc::new(AtomicU64::new(0));
     let handle = InventoryHandle { messages, revision: revision.clone(), accel: accel.clone() };
-    let looker = Looker { host, link, accel, scanner: Scanner::new(), sent: None, revision, next_revision: 1, troubled: None };
+    let looker =
+        Looker { host, link, accel, scanner: Scanner::new(), sent: None, revision, next_revision: 1, troubled: None };
     tokio::spawn(looker.run(receiver, pace, stop));
     handle
 }
@@ -188,12 +195,14 @@ impl Looker {
 
 /// The inventory in parts that fit a message; the facts and pools in each, for they are small.
 fn shares(inventory: &Inventory) -> Vec<(u32, u32, Inventory)> {
-    let chunks: Vec<&[_]> = if inventory.domains.is_empty() { vec![&[]] } else { inventory.domains.chunks(PART).collect() };
+    let chunks: Vec<&[_]> =
+        if inventory.domains.is_empty() { vec![&[]] } else { inventory.domains.chunks(PART).collect() };
     let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
     (0..parts)
         .zip(chunks)
         .map(|(part, domains)| {
-            let share = Inventory { facts: inventory.facts.clone(), pools: inventory.pools.clone(), domains: domains.to_vec() };
+            let share =
+                Inventory { facts: inventory.facts.clone(), pools: inventory.pools.clone(), domains: domains.to_vec() };
             (part, parts, share)
         })
         .collect()

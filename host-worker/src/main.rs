@@ -40,7 +40,8 @@ fn main() -> ExitCode {
     let result = (|| -> anyhow::Result<()> {
         let loaded = Config::load(arguments.config.as_deref())?;
         if arguments.check_config {
-            let file = loaded.file.map_or_else(|| "no file, all defaults".to_owned(), |file| file.display().to_string());
+            let file =
+                loaded.file.map_or_else(|| "no file, all defaults".to_owned(), |file| file.display().to_string());
             println!("the configuration is good ({file})");
             return Ok(());
         }
@@ -59,8 +60,8 @@ fn main() -> ExitCode {
                 Ok(())
             }
             None => {
-                let filter =
-                    EnvFilter::try_from_env("MAGLICA_LOG").unwrap_or_else(|_| EnvFilter::new(loaded.config.log.level.as_str()));
+                let filter = EnvFilter::try_from_env("MAGLICA_LOG")
+                    .unwrap_or_else(|_| EnvFilter::new(loaded.config.log.level.as_str()));
                 tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
                 runtime.block_on(app::run(loaded.config))
             }
@@ -81,7 +82,10 @@ fn invitation(file: Option<PathBuf>) -> anyhow::Result<Invitation> {
     Ok(line.parse()?)
 }
 
-#[expect(clippy::print_stderr, reason = "an error before or after logging is set up must reach the terminal or the journal")]
+#[expect(
+    clippy::print_stderr,
+    reason = "an error before or after logging is set up must reach the terminal or the journal"
+)]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("maglica-host-worker: {error:#}");
     ExitCode::FAILURE

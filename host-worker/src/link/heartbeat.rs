@@ -55,7 +55,9 @@ impl Pulse {
                         LinkError::Sealed(sealed) if sealed.refusal() == Some(Refusal::Pending) => {
                             "this host waits to be let in: maglica host accept".to_owned()
                         }
-                        LinkError::Sealed(_) | LinkError::Codec(_) | LinkError::Fault(_) | LinkError::Stopping => chain(&error),
+                        LinkError::Sealed(_) | LinkError::Codec(_) | LinkError::Fault(_) | LinkError::Stopping => {
+                            chain(&error)
+                        }
                     };
                     // Said once, not at every beat of a night without the client worker.
                     if troubled.as_ref() != Some(&why) {
@@ -73,7 +75,9 @@ impl Pulse {
         let beat = Heartbeat { boot, held, inventory: self.inventory.revision() };
         match self.link.call(HostRequest::Heartbeat(beat)).await? {
             HostAnswer::Beat(answer) => Ok(self.obey(*answer)),
-            HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored | HostAnswer::Fault { .. } => Ok(self.every),
+            HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored | HostAnswer::Fault { .. } => {
+                Ok(self.every)
+            }
         }
     }
 

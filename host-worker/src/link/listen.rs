@@ -61,10 +61,11 @@ impl Listener {
 
     async fn listen(&self, channel: &Channel) -> String {
         let topics = [channel.topic.clone().into_bytes(), BEAT_TOPIC.as_bytes().to_vec()];
-        let mut subscriber = match Subscriber::connect(&self.addr, &topics, Some(&self.run_dir), DialLimits::default()).await {
-            Ok(subscriber) => subscriber,
-            Err(error) => return chain(&error),
-        };
+        let mut subscriber =
+            match Subscriber::connect(&self.addr, &topics, Some(&self.run_dir), DialLimits::default()).await {
+                Ok(subscriber) => subscriber,
+                Err(error) => return chain(&error),
+            };
         // A full queue means that a heartbeat is asked for already.
         let _ = self.subscribed.try_send(());
         loop {

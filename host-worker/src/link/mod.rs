@@ -82,7 +82,9 @@ impl Link {
         self.calls.send((request, reply)).await.map_err(|_| LinkError::Stopping)?;
         match answer.await.map_err(|_| LinkError::Stopping)?? {
             HostAnswer::Fault { fault } => Err(LinkError::Fault(fault)),
-            answer @ (HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored) => Ok(answer),
+            answer @ (HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored) => {
+                Ok(answer)
+            }
         }
     }
 
@@ -93,7 +95,11 @@ impl Link {
     }
 }
 
-async fn converse(mut requester: SealedRequester, mut calls: mpsc::Receiver<Call>, announce: watch::Sender<Option<Channel>>) {
+async fn converse(
+    mut requester: SealedRequester,
+    mut calls: mpsc::Receiver<Call>,
+    announce: watch::Sender<Option<Channel>>,
+) {
     while let Some((request, reply)) = calls.recv().await {
         let answer = ask(&mut requester, &request, &announce).await;
         // An asker that went away needs no answer.
@@ -101,7 +107,11 @@ async fn converse(mut requester: SealedRequester, mut calls: mpsc::Receiver<Call
     }
 }
 
-async fn ask(requester: &mut SealedRequester, request: &HostRequest, announce: &watch::Sender<Option<Channel>>) -> Result<HostAnswer, LinkError> {
+async fn ask(
+    requester: &mut SealedRequester,
+    request: &HostRequest,
+    announce: &watch::Sender<Option<Channel>>,
+) -> Result<HostAnswer, LinkError> {
     let body = codec::encode(request)?;
     let result = requester.call(&body, CALL_LIMIT).await;
     if result.is_ok()

@@ -224,7 +224,9 @@ impl Ledger {
                 params![id, now()],
             )
             .map_err(fail("settle a job"))?;
-        for sql in ["delete from steps where job = ?1", "delete from undo where job = ?1", "delete from events where job = ?1"] {
+        for sql in
+            ["delete from steps where job = ?1", "delete from undo where job = ?1", "delete from events where job = ?1"]
+        {
             transaction.execute(sql, [&id]).map_err(fail("settle a job"))?;
         }
         transaction.commit().map_err(fail("settle a job"))
@@ -257,7 +259,10 @@ impl Ledger {
             .map_err(fail("number an event"))?;
         let event = HostEvent { seq, at: SystemTime::now().into(), what };
         connection
-            .execute("insert into events (job, seq, event) values (?1, ?2, ?3)", params![id, seq, serde_json::to_string(&event)?])
+            .execute(
+                "insert into events (job, seq, event) values (?1, ?2, ?3)",
+                params![id, seq, serde_json::to_string(&event)?],
+            )
             .map_err(fail("write an event"))?;
         Ok(event)
     }

@@ -246,14 +246,16 @@ impl Owner {
             }
         }
         tracing::info!(job = %id, attempt, vm = %task.vm(), "offered");
-        let job = Job { task, stage: Stage::Asking, cancel: CancellationToken::new(), progress: None, interrupted: None };
+        let job =
+            Job { task, stage: Stage::Asking, cancel: CancellationToken::new(), progress: None, interrupted: None };
         self.jobs.insert(id, job);
         self.ask(id, attempt);
     }
 
     /// Asks for the grant until there is an answer.
     fn ask(&self, id: JobId, attempt: u32) {
-        let (link, ledger, runner, stop) = (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
+        let (link, ledger, runner, stop) =
+            (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
         self.tracker.spawn(async move {
             crate::failpoint("accept.before");
             let Some(answer) = insist(&link, &stop, || HostRequest::Accept { job: id, attempt }).await else { return };
@@ -347,7 +349,8 @@ impl Owner {
 
     /// Reports until it is stored.
     fn report(&self, id: JobId) {
-        let (link, ledger, runner, stop) = (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
+        let (link, ledger, runner, stop) =
+            (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
         self.tracker.spawn(async move {
             let report = match ledger.report(id) {
                 Ok(Some(report)) => report,
@@ -358,7 +361,9 @@ impl Owner {
                 }
             };
             crate::failpoint("report.before");
-            let Some(answer) = insist(&link, &stop, || HostRequest::Report(Box::new(report.clone()))).await else { return };
+            let Some(answer) = insist(&link, &stop, || HostRequest::Report(Box::new(report.clone()))).await else {
+                return;
+            };
             crate::failpoint("report.after");
             if let HostAnswer::Denied { why: why @ (Denial::NotYours | Denial::NoSuchJob | Denial::Other) } = answer {
                 tracing::warn!(job = %id, ?why, "the client worker does not want its report");
@@ -366,7 +371,9 @@ impl Owner {
             match ledger.acknowledge(id) {
                 Ok(()) => runner.tell(Message::Acknowledged(id)),
                 // Stays held; a heartbeat's answer settles it.
-                Err(error) => tracing::error!(job = %id, error = chain(&error), "cannot be marked as acknowledged in the ledger"),
+                Err(error) => {
+                    tracing::error!(job = %id, error = chain(&error), "cannot be marked as acknowledged in the ledger")
+                }
             }
         });
     }

@@ -47,7 +47,12 @@ impl Reporter {
     }
 }
 
-async fn say(job: JobId, link: Link, mut events: mpsc::UnboundedReceiver<HostEvent>, mut progress: watch::Receiver<Option<HostEventKind>>) {
+async fn say(
+    job: JobId,
+    link: Link,
+    mut events: mpsc::UnboundedReceiver<HostEvent>,
+    mut progress: watch::Receiver<Option<HostEventKind>>,
+) {
     let mut unsaid: Vec<HostEvent> = Vec::new();
     let mut next_progress = Instant::now();
     loop {

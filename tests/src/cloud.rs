@@ -387,6 +387,14 @@ impl Cloud {
         rows.into_iter().find(|row| row["name"] == name).map_or(Value::Null, |row| row["state"].clone())
     }
 
+    /// Waits until a virtual machine is shown in this state. Right after a host's restart what is shown may be as before it.
+    pub fn wait_vm(&self, name: &str, state: &str) {
+        wait_until(&format!("{name} is {state}"), SOON, || {
+            let seen = self.vm_state(name);
+            if seen == state { Ok(()) } else { Err(seen.to_string()) }
+        });
+    }
+
     /// Everything that an attack must not change: jobs, hosts and operators, without what changes by itself.
     ///
     /// # Panics

@@ -22,11 +22,11 @@ pub enum Code {
     NoHost,
     /// The host is not reachable at the moment.
     HostDown,
-    /// A program or service that the host needs is missing or does not answer.
+    /// A program that the host needs is missing.
     ToolMissing,
     /// A program ran and failed.
     ToolFailed,
-    /// libvirt refused or failed.
+    /// libvirt refused, failed or does not answer.
     Hypervisor,
     /// Something we do not know how to handle: a disk that cannot be cloned, a guest that is not recognised.
     Unsupported,

@@ -91,9 +91,8 @@ impl HypervisorError {
             Self::NotFound { .. } => Code::NotFound,
             Self::AlreadyExists { .. } => Code::Conflict,
             Self::WrongState { .. } => Code::WrongState,
-            Self::Down { .. } => Code::ToolMissing,
             Self::Unknown { .. } => Code::OutcomeUnknown,
-            Self::Busy { .. } | Self::NoAgent { .. } | Self::Refused { .. } => Code::Hypervisor,
+            Self::Down { .. } | Self::Busy { .. } | Self::NoAgent { .. } | Self::Refused { .. } => Code::Hypervisor,
         }
     }
 }

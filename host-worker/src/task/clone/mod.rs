@@ -20,7 +20,7 @@ use maglica_proto::{
 };
 
 use self::check::Plan;
-use super::{TaskContext, Trail, Undo, step::step, tool_fault};
+use super::{TaskContext, Trail, Undo, cancelled, step::step, tool_fault};
 use crate::{
     customize::{CustomizeError, Disk, Identity},
     hypervisor::CALL_LIMIT,
@@ -122,6 +122,9 @@ async fn customize(task: &CloneTask, cx: &TaskContext, plan: &Plan) -> Result<St
 }
 
 fn customize_fault(error: &CustomizeError) -> Fault {
+    if matches!(error, CustomizeError::Cancelled) {
+        return cancelled();
+    }
     let tool = std::error::Error::source(error).and_then(|source| source.downcast_ref());
     let mut fault = tool_fault(error, tool);
     if matches!(

@@ -347,6 +347,9 @@ fn of_fault(fault: &Fault, job: Option<JobId>) -> Vec<String> {
             vec!["install it on the host, or name its folder in host.tool_path of the host's maglica.conf".into()]
         }
         Code::Hypervisor => vec!["is libvirtd running on the host? (systemctl status libvirtd)".into()],
+        Code::Unsupported if fault.message.contains(" disk ") => {
+            object.map(|name| format!("see its disks: maglica vm show {name}")).into_iter().collect()
+        }
         Code::Unsupported => {
             vec!["if it is the guest that is not recognised, --no-customize leaves its files as they are".into()]
         }

@@ -10,7 +10,7 @@ use std::{
 use maglica_proto::{
     fault::{Code, Fault},
     id::JobId,
-    inventory::Domain,
+    inventory::{Disk, Domain},
     job::{CloneSpec, CloneTask, JobSpec, JobView, Task, VmRef, VmTask},
     name::{DomainName, HostName, OperatorName},
     net::MacAddr,
@@ -66,9 +66,8 @@ impl Handlers {
     /// ever, for one may be down. Gives the job if it is a repeat, which needs no judging.
     async fn gathered(&self, id: JobId, spec: &JobSpec) -> Result<Option<JobView>, Fault> {
         let grace = self.config.timing.heartbeat + GATHERING;
-        let gathering = async || {
-            self.fleet.with(move |fleet| fleet.is_gathering(grace, Instant::now())).await.ok_or_else(stopping)
-        };
+        let gathering =
+            async || self.fleet.with(move |fleet| fleet.is_gathering(grace, Instant::now())).await.ok_or_else(stopping);
         if !gathering().await? {
             return Ok(None);
         }
@@ -182,7 +181,15 @@ fn candidate(
             let state: ImageState = image_state(domain);
             (state, domain.memory)
         }),
+        trouble: entry.domain(image).and_then(|domain| domain.data_disks().find_map(trouble)),
     }
+}
+
+/// Which disk it is and what is wrong with it, if anything is.
+fn trouble(disk: &Disk) -> Option<String> {
+    let trouble = disk.trouble.as_ref()?;
+    let place = disk.path.as_ref().map(|path| format!(" ({path})")).unwrap_or_default();
+    Some(format!("its disk {}{place}: {trouble}", disk.target))
 }
 
 fn check_pool(fleet: &FleetState, host: &HostName, pool: &maglica_proto::name::PoolName) -> Result<(), Fault> {

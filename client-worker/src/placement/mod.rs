@@ -25,6 +25,8 @@ pub struct Candidate {
     pub memory_free: ByteSize,
     /// The image there: whether it can be cloned, and the memory that a clone of it takes.
     pub image: Option<(ImageState, ByteSize)>,
+    /// What is wrong with the image's disks there, if anything is.
+    pub trouble: Option<String>,
 }
 
 /// What is wanted.
@@ -54,7 +56,7 @@ fn score(candidate: &Candidate) -> u64 {
 
 /// Why a candidate cannot take it.
 fn refusal(candidate: &Candidate, wish: &Wish<'_>) -> Option<(Code, String)> {
-    let Candidate { name, presence, memory_free, image, .. } = candidate;
+    let Candidate { name, presence, memory_free, image, trouble, .. } = candidate;
     if wish.on.is_some_and(|on| on != name) {
         return Some((Code::NoHost, format!("{name}: another host is asked for")));
     }
@@ -70,7 +72,8 @@ fn refusal(candidate: &Candidate, wish: &Wish<'_>) -> Option<(Code, String)> {
             Some((Code::WrongState, format!("{name}: the image {} is running there", wish.image)))
         }
         Some((ImageState::Broken, _)) => {
-            Some((Code::Unsupported, format!("{name}: a disk of the image {} cannot be cloned", wish.image)))
+            let trouble = trouble.as_deref().unwrap_or("it has no disk");
+            Some((Code::Unsupported, format!("{name}: the image {} cannot be cloned: {trouble}", wish.image)))
         }
         Some((ImageState::Ready, memory)) if wish.start && memory > memory_free => {
             Some((Code::NoRoom, format!("{name}: the machine needs {memory} of memory, {memory_free} are free")))
@@ -156,6 +159,7 @@ mod tests {
             active,
             memory_free: ByteSize::mib(free_mib),
             image: Some((ImageState::Ready, ByteSize::mib(512))),
+            trouble: None,
         }
     }
 

@@ -26,6 +26,7 @@ pub struct Daemon {
     config: PathBuf,
     log: PathBuf,
     env: Vec<(String, String)>,
+    within: Vec<String>,
     child: Option<Child>,
 }
 
@@ -33,7 +34,7 @@ impl Daemon {
     /// A daemon that is not running yet. Its log is appended to over restarts.
     #[must_use]
     pub const fn new(program: &'static str, config: PathBuf, log: PathBuf) -> Self {
-        Self { program, config, log, env: Vec::new(), child: None }
+        Self { program, config, log, env: Vec::new(), within: Vec::new(), child: None }
     }
 
     /// Its configuration file.
@@ -46,6 +47,12 @@ impl Daemon {
     pub fn env(&mut self, name: &str, value: &str) {
         self.env.retain(|(known, _)| known != name);
         self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Has a program start it from now on, such as `unshare --mount`, which gets its command line as its last arguments and must
+    /// become it (`exec`), so that the process is still the one that is known here.
+    pub fn within(&mut self, command: &[&str]) {
+        self.within = command.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Starts it.
@@ -77,7 +84,14 @@ impl Daemon {
     /// The program with its configuration and a clean environment, for a subcommand such as `join`.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(program(self.program));
+        let mut command = match self.within.split_first() {
+            None => Command::new(program(self.program)),
+            Some((outer, arguments)) => {
+                let mut command = Command::new(outer);
+                command.args(arguments).arg(program(self.program));
+                command
+            }
+        };
         // What the machine or the test runner has set must not leak in.
         for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "MAGLICA_LOG", "MAGLICA_CONFIG", "FAILPOINTS"] {
             command.env_remove(name);

@@ -6,6 +6,8 @@
 //! | [`daemon`] | one daemon: start, stop, kill, stall, failure points, log |
 //! | [`command`] | running `maglica`, and what came of it |
 //! | [`fleet`] | many host workers that have no hypervisor, for figures
+//! | [`guest`] | a running guest of the real hypervisor, asked by its agent |
+//! | [`libvirt`] | the real libvirt of this machine: an image, a pool, and what is left behind |
 //! | [`node`] | hosts of libvirt's in-memory driver |
 //! | [`peer`] | a peer that the test plays itself, honest or not |
 //! | [`relay`] | a connection that the test can cut |
@@ -16,6 +18,8 @@ pub mod cloud;
 pub mod command;
 pub mod daemon;
 pub mod fleet;
+pub mod guest;
+pub mod libvirt;
 pub mod node;
 pub mod peer;
 pub mod programs;

@@ -2,7 +2,8 @@
 //! tab-separated figures for each: name, samples, then p50, p95, p99, smallest and largest in microseconds.
 
 use std::{
-    path::PathBuf,
+    io::Write,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -56,6 +57,15 @@ enum What {
         #[arg(long, default_value_t = 2000)]
         runs: usize,
     },
+    /// A commit's floor: writes 4 KiB into a file and waits until they are on the disk
+    Disk {
+        /// Where
+        #[arg(long, value_name = "FOLDER")]
+        folder: PathBuf,
+        /// Samples
+        #[arg(long, default_value_t = 500)]
+        runs: usize,
+    },
     /// From submitting a job to its first step on its host; starts and switches off a virtual machine in turn
     Submit {
         /// The configuration
@@ -90,6 +100,7 @@ fn run(what: What) -> anyhow::Result<()> {
     match what {
         What::Commands { runs, warmup, accept, commands } => whole_commands(runs, warmup, &accept, &commands),
         What::Roundtrip { config, runs } => runtime.block_on(roundtrip(open(config)?, runs)),
+        What::Disk { folder, runs } => disk(&folder, runs),
         What::Submit { config, host, vm, runs } => runtime.block_on(submit(open(config)?, &host, &vm, runs)),
     }
 }
@@ -129,6 +140,17 @@ fn whole_commands(runs: usize, warmup: usize, accept: &[i32], words: &[String]) 
         }
     }
     commands.iter().zip(samples).try_for_each(|((name, _), samples)| tell(name, samples))
+}
+
+fn disk(folder: &Path, runs: usize) -> anyhow::Result<()> {
+    let mut file = tempfile::tempfile_in(folder).context("cannot make a file")?;
+    let mut samples = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let began = Instant::now();
+        file.write_all(&[0x55; 4096]).and_then(|()| file.sync_data()).context("cannot write")?;
+        samples.push(began.elapsed());
+    }
+    tell("disk", samples)
 }
 
 async fn roundtrip(mut asker: Asker, runs: usize) -> anyhow::Result<()> {

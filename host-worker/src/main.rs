@@ -5,7 +5,7 @@ use std::{io::Read, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use maglica_host_worker::{app, link::enrol};
-use maglica_proto::{config::Config, join::Invitation};
+use maglica_proto::{config::Config, join::Invitation, key::PublicKey};
 use tracing_subscriber::EnvFilter;
 
 /// Maglica's host worker: runs the jobs of one libvirt host.
@@ -27,8 +27,14 @@ enum Command {
     /// Joins a client worker by the line that 'maglica host invite' printed
     Join {
         /// The file with the line; without it the line is read from standard input, for it holds a secret
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", conflicts_with = "server")]
         file: Option<PathBuf>,
+        /// Without an invitation: the client worker's address; the host then waits for 'maglica host accept'
+        #[arg(long, value_name = "ADDRESS:PORT", requires = "key")]
+        server: Option<String>,
+        /// Without an invitation: the client worker's public key, as 'maglica-client-worker init' prints it
+        #[arg(long, value_name = "KEY", requires = "server")]
+        key: Option<PublicKey>,
     },
     /// Prints this host's public key and fingerprint
     Key,
@@ -47,7 +53,18 @@ fn main() -> ExitCode {
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         match arguments.command {
-            Some(Command::Join { file }) => {
+            Some(Command::Join { server: Some(server), key: Some(key), .. }) => {
+                let (keys, _) = enrol::load(&loaded.config)?;
+                let server = enrol::pin(&loaded.config, &server, key)?;
+                println!(
+                    "this host will ask {} to be let in; there, say: maglica host accept {} --fingerprint {}",
+                    server.rep,
+                    loaded.config.host.name()?,
+                    keys.public().fingerprint()
+                );
+                Ok(())
+            }
+            Some(Command::Join { file, .. }) => {
                 let invitation = invitation(file)?;
                 let (keys, _) = enrol::load(&loaded.config)?;
                 let (joined, server) = runtime.block_on(enrol::join(&loaded.config, &keys, &invitation))?;

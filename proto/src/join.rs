@@ -28,6 +28,17 @@ impl Invitation {
     pub fn to_line(&self) -> Secret {
         Secret::new(format!("{} {} {}", self.server, self.key, self.token.to_line().expose()))
     }
+
+    /// The address of an `address:port`, without its port.
+    ///
+    /// # Errors
+    /// [`InvalidInvitation::Address`] if it is not one.
+    pub fn address(server: &str) -> Result<&str, InvalidInvitation> {
+        match server.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(host),
+            Some(_) | None => Err(InvalidInvitation::Address(server.chars().take(80).collect())),
+        }
+    }
 }
 
 /// The text is not an invitation.
@@ -50,11 +61,7 @@ impl FromStr for Invitation {
     fn from_str(line: &str) -> Result<Self, InvalidInvitation> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [server, key, token] = words[..] else { return Err(InvalidInvitation::Words) };
-        let port =
-            server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
-        if port.is_none() {
-            return Err(InvalidInvitation::Address(server.chars().take(80).collect()));
-        }
+        Self::address(server)?;
         Ok(Self { server: server.to_owned(), key: key.parse()?, token: token.parse()? })
     }
 }

@@ -53,7 +53,10 @@ fn host(cloud: &Cloud, index: usize) -> Peer {
 }
 
 fn submit() -> Request {
-    Request::Submit { id: JobId::generate(), spec: JobSpec::Start(VmRef { name: VM.parse().expect("a name"), host: None }) }
+    Request::Submit {
+        id: JobId::generate(),
+        spec: JobSpec::Start(VmRef { name: VM.parse().expect("a name"), host: None }),
+    }
 }
 
 #[track_caller]
@@ -96,7 +99,10 @@ fn who_has_no_key_at_all_is_refused() {
         let answer = stranger.raw(bytes);
         assert!(answer.as_ref().is_ok_and(|answer| answer.len() < 64), "{answer:?}");
     }
-    cloud.cli_as(&cloud.operator_config("nobody"), &["vm", "list"]).ended_with(9).says(&["there is no private key"], &["operator join"]);
+    cloud
+        .cli_as(&cloud.operator_config("nobody"), &["vm", "list"])
+        .ended_with(9)
+        .says(&["there is no private key"], &["operator join"]);
     assert_eq!(cloud.facts(), before);
 }
 
@@ -278,13 +284,23 @@ fn a_token_lets_in_one_key_once() {
     let Invitation { token, .. } = invitation(&cloud, &["host", "invite", "h7.example.jp"]);
     let results: Vec<bool> = thread::scope(|scope| {
         let joiners: Vec<_> = (0..6)
-            .map(|_| scope.spawn(|| matches!(peer(&cloud, PeerKind::Host, new_keys()).join("h7.example.jp", &token), Ok(JoinAnswer::Joined(_)))))
+            .map(|_| {
+                scope.spawn(|| {
+                    matches!(
+                        peer(&cloud, PeerKind::Host, new_keys()).join("h7.example.jp", &token),
+                        Ok(JoinAnswer::Joined(_))
+                    )
+                })
+            })
             .collect();
         joiners.into_iter().map(|joiner| joiner.join().expect("no panic")).collect()
     });
     assert_eq!(results.iter().filter(|joined| **joined).count(), 1, "{results:?}");
     let before = cloud.facts();
-    assert!(!matches!(peer(&cloud, PeerKind::Host, new_keys()).join("h7.example.jp", &token), Ok(JoinAnswer::Joined(_))));
+    assert!(!matches!(
+        peer(&cloud, PeerKind::Host, new_keys()).join("h7.example.jp", &token),
+        Ok(JoinAnswer::Joined(_))
+    ));
     assert_eq!(cloud.facts(), before);
 }
 
@@ -316,7 +332,8 @@ fn an_invitation_longer_than_a_week_is_refused() {
     let cloud = cloud();
     let token = Token::generate().expect("a token");
     let invite = Invite { token: token.id(), psk: token.psk(), valid_s: 8 * 24 * 3600 };
-    let answer = root(&cloud).ask(&Request::HostInvite { name: "h9".parse().expect("a name"), invite }).expect("an answer");
+    let answer =
+        root(&cloud).ask(&Request::HostInvite { name: "h9".parse().expect("a name"), invite }).expect("an answer");
     assert!(matches!(&answer, Answer::Fault { fault } if fault.code == Code::InvalidInput), "{answer:?}");
 }
 
@@ -325,11 +342,14 @@ fn a_host_without_a_token_waits_until_its_fingerprint_is_named() {
     let mut cloud = Cloud::builder().hosts(2).node(Node::new()).node(Node::new().off(VM)).prepare();
     cloud.client_worker.start();
     cloud.wait_answers();
-    // The pinned key and the address came by another way than an invitation.
+    let pinned = cloud.hosts[1]
+        .command()
+        .args(["join", "--server", &cloud.rep_addr().to_string(), "--key", &server_key(&cloud).to_string()])
+        .output()
+        .expect("the host worker runs");
+    let said = String::from_utf8_lossy(&pinned.stdout).into_owned();
+    assert!(pinned.status.success() && said.contains("maglica host accept"), "{pinned:?}");
     let folder = cloud.state_dir(1).join("host-worker");
-    fs::create_dir_all(&folder).expect("a folder");
-    let server = serde_json::json!({"rep": cloud.rep_addr(), "pub": cloud.pub_addr(), "key": server_key(&cloud)});
-    fs::write(folder.join("server.json"), server.to_string()).expect("a file");
     cloud.hosts[1].start();
     cloud.wait_presence(1, "pending");
     cloud.hosts[1].wait_log(PENDING);
@@ -337,6 +357,7 @@ fn a_host_without_a_token_waits_until_its_fingerprint_is_named() {
     let fingerprint = cloud.host(1)["fingerprint"].as_str().expect("a fingerprint").to_owned();
     let own = keys(&folder.join("key")).public().fingerprint().to_string();
     assert_eq!(fingerprint, own);
+    assert!(said.contains(&own), "{said}");
     let wrong = new_keys().public().fingerprint().to_string();
     cloud.cli(&["host", "accept", &name, "--fingerprint", &wrong]).ended_with(9);
     cloud.cli(&["host", "accept", &name]).ended_with(2);
@@ -355,7 +376,14 @@ fn open_to_others(file: &Path) {
 fn a_private_key_that_others_can_read_is_not_used() {
     let mut cloud = cloud();
     let file = cloud.state_dir(0).join("operator/key");
-    for secret in ["operator/key", "client-worker/key", "client-worker/trust.json", "client-worker/jobs.db", "host-worker/key", "host-worker/ledger.db"] {
+    for secret in [
+        "operator/key",
+        "client-worker/key",
+        "client-worker/trust.json",
+        "client-worker/jobs.db",
+        "host-worker/key",
+        "host-worker/ledger.db",
+    ] {
         let mode = fs::metadata(cloud.state_dir(0).join(secret)).expect("it is there").permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{secret}");
     }

@@ -164,18 +164,32 @@ pub async fn join(config: &Config, keys: &KeyPair, invitation: &Invitation) -> R
         JoinAnswer::Joined(joined) => joined,
         JoinAnswer::Fault { fault } => return Err(EnrolError::Refused(fault)),
     };
-    // The address without its port; an invitation has both, or it would not have been read.
-    let address = invitation.server.rsplit_once(':').map_or(invitation.server.as_str(), |(address, _)| address);
+    let address = Invitation::address(&invitation.server)?;
     let server = Server {
         rep: invitation.server.clone(),
         publish: format!("{address}:{}", joined.pub_port),
         key: invitation.key,
     };
+    remember(config, &server)?;
+    Ok((joined, server))
+}
+
+/// Pins a client worker without a token: the host worker will ask to be let in, and wait for an administrator's word.
+///
+/// # Errors
+/// [`EnrolError`].
+pub fn pin(config: &Config, rep: &str, key: PublicKey) -> Result<Server, EnrolError> {
+    let address = Invitation::address(rep)?;
+    let server = Server { rep: rep.to_owned(), publish: format!("{address}:{}", config.client.pub_port), key };
+    remember(config, &server)?;
+    Ok(server)
+}
+
+fn remember(config: &Config, server: &Server) -> Result<(), EnrolError> {
     let path = state_dir(config)?.join("server.json");
     let bytes =
-        serde_json::to_vec_pretty(&server).map_err(|source| EnrolError::Damaged { path: path.clone(), source })?;
-    keyfile::write_atomic(&path, &bytes, 0o600)?;
-    Ok((joined, server))
+        serde_json::to_vec_pretty(server).map_err(|source| EnrolError::Damaged { path: path.clone(), source })?;
+    Ok(keyfile::write_atomic(&path, &bytes, 0o600)?)
 }
 
 /// Reads an invitation from a file.

@@ -4,7 +4,7 @@
 
 mod peer;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maglica_client_worker::gate::GateLimits;
 use maglica_proto::transport::zmtp::{encode_ready, greeting};
@@ -109,32 +109,4 @@ async fn nothing_is_left_in_the_run_folder_and_too_much_is_not_sent() {
     let error = requester.request(vec![0; 2 << 20], LIMIT).await.unwrap_err();
     assert!(matches!(error, TransportError::TooLarge { .. }), "{error}");
     assert_eq!(requester.request(vec![0; 1 << 20], LIMIT).await.unwrap().len(), (1 << 20) + 3);
-}
-
-/// Prints figures; asserts only what even a busy machine keeps. `cargo test --release --test dial -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn latency_of_connecting_and_of_a_round_trip() {
-    let served = Served::rep(GateLimits::default()).await;
-    let mut connects = Vec::new();
-    for _ in 0..200 {
-        let mut requester = requester(served.addr);
-        let begun = Instant::now();
-        requester.request(b"x".to_vec(), LIMIT).await.unwrap();
-        connects.push(begun.elapsed());
-    }
-    println!("first of all: {:?}", connects[0]);
-    let mut requester = requester(served.addr);
-    let mut trips = Vec::new();
-    for _ in 0..20_000 {
-        let begun = Instant::now();
-        requester.request(vec![0; 200], LIMIT).await.unwrap();
-        trips.push(begun.elapsed());
-    }
-    for (what, times) in [("dial and ask", &mut connects), ("ask", &mut trips)] {
-        times.sort();
-        let at = |part: usize| times[times.len() * part / 100];
-        println!("{what}: p50 {:?} p99 {:?}", at(50), at(99));
-        assert!(at(50) < Duration::from_millis(10));
-    }
 }

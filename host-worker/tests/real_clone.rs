@@ -1,6 +1,6 @@
 //! Tasks against the real libvirt of this machine (`scripts/setup --start`), with a pool and domains of their own.
 //!
-//! They need root and are ignored otherwise: `cargo test -p maglica-host-worker --features failpoints --test real_clone -- --ignored`.
+//! They need root: `cargo test -p maglica-host-worker --features failpoints --test real_clone -- --test-threads=1`, or `scripts/test real_`.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
@@ -200,7 +200,6 @@ async fn fails(task: &CloneTask, cx: &TaskContext) -> Fault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs root and libvirt: scripts/setup --start"]
 async fn real_a_machine_is_cloned_started_stopped_and_removed_and_the_image_is_untouched() {
     let rig = Rig::new(16);
     let (before, sum) = (rig.state(), checksum(&rig.path().join("base.qcow2")));
@@ -257,7 +256,6 @@ async fn real_a_machine_is_cloned_started_stopped_and_removed_and_the_image_is_u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs root and libvirt: scripts/setup --start"]
 async fn real_a_clone_that_is_cancelled_while_it_copies_leaves_nothing() {
     let rig = Rig::new(1024);
     let before = rig.state();
@@ -271,7 +269,6 @@ async fn real_a_clone_that_is_cancelled_while_it_copies_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs root and libvirt: scripts/setup --start"]
 async fn real_what_cannot_be_cloned_is_refused_before_anything_is_changed() {
     let rig = Rig::new(1);
     let (cx, record) = rig.context();
@@ -306,7 +303,6 @@ async fn real_what_cannot_be_cloned_is_refused_before_anything_is_changed() {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs root and libvirt: scripts/setup --start"]
 async fn real_a_failure_or_a_cancel_at_any_step_leaves_nothing() {
     let scenario = fail::FailScenario::setup();
     let rig = Rig::new(4);
@@ -341,7 +337,6 @@ async fn real_a_failure_or_a_cancel_at_any_step_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs root and libvirt: scripts/setup --start"]
 async fn real_a_crash_is_taken_back_before_the_definition_and_gone_on_from_after_it() {
     let rig = Rig::new(4);
     let before = rig.state();
@@ -363,7 +358,6 @@ async fn real_a_crash_is_taken_back_before_the_definition_and_gone_on_from_after
 }
 
 #[tokio::test]
-#[ignore = "needs root and libvirt: scripts/setup --start"]
 async fn real_the_kvm_probe_comes_to_an_answer_and_remembers_it() {
     let host = Host::new(Arc::new(Libvirt::new(URI)));
     let facts = host.look("asking", |hypervisor| hypervisor.facts()).await.unwrap();

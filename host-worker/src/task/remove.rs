@@ -11,7 +11,7 @@ use maglica_proto::{
     job::{Outcome, Step, VmTask},
 };
 
-use super::{TaskContext, Undo, find, step::step};
+use super::{TaskContext, Undo, cancelled, find, step::step};
 use crate::{
     hypervisor::{
         CALL_LIMIT, Hypervisor, HypervisorError, Nvram, VolumeRow,
@@ -96,8 +96,18 @@ async fn check(vm: &VmTask, cx: &TaskContext) -> Result<Plan, Fault> {
     // A machine's disk that libvirt has not seen as a volume yet (see the clone's define) would be left behind.
     let pools = cx.host.look("listing pools", |hypervisor| hypervisor.pools()).await?;
     for pool in pools.iter().filter(|pool| pool.active && pool.is_folder()) {
-        let unseen = own.disks.iter().any(|disk| in_folder(disk, pool.path.as_deref()));
-        if unseen && let Err(error) = volumes::refresh(&cx.host, &pool.name, REFRESH_LIMIT).await {
+        let here: Vec<String> = own.disks.iter().filter_map(|disk| in_folder(disk, pool.path.as_deref())).collect();
+        if here.is_empty() {
+            continue;
+        }
+        let unseen =
+            cx.host.look("looking for the disks as volumes", move |hypervisor| unseen(hypervisor, &here)).await?;
+        let limit = if unseen { DELETE_LIMIT } else { REFRESH_LIMIT };
+        let refreshed = tokio::select! {
+            () = cx.cancel.cancelled() => return Err(cancelled()),
+            refreshed = volumes::refresh(&cx.host, &pool.name, limit) => refreshed,
+        };
+        if let Err(error) = refreshed {
             tracing::debug!(%error, "the pool is not refreshed before the removal");
         }
     }
@@ -107,11 +117,25 @@ async fn check(vm: &VmTask, cx: &TaskContext) -> Result<Plan, Fault> {
         .await?)
 }
 
-fn in_folder(disk: &DiskXml, folder: Option<&str>) -> bool {
+/// The path of a disk that lies in this folder.
+fn in_folder(disk: &DiskXml, folder: Option<&str>) -> Option<String> {
     match &disk.source {
-        Source::Path(path) => path.rsplit_once('/').map(|(parent, _)| parent) == folder,
-        Source::Empty | Source::Volume { .. } | Source::Other(_) => false,
+        Source::Path(path) if path.rsplit_once('/').map(|(parent, _)| parent) == folder => Some(path.clone()),
+        Source::Path(_) | Source::Empty | Source::Volume { .. } | Source::Other(_) => None,
     }
+}
+
+/// Whether one of these files is there and libvirt has no volume of it.
+fn unseen(hypervisor: &dyn Hypervisor, paths: &[String]) -> Result<bool, HypervisorError> {
+    for path in paths {
+        match hypervisor.volume_by_path(path) {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() && std::fs::exists(path).unwrap_or(true) => return Ok(true),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 fn read(hypervisor: &dyn Hypervisor, uuid: uuid::Uuid) -> Result<Description, HypervisorError> {

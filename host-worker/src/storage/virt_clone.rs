@@ -72,7 +72,7 @@ pub async fn copy(
 /// Whether virt-clone gave up before it began: it has libvirt refresh the pool, which libvirt refuses as long as any volume is made
 /// in it.
 fn pool_busy(error: &ToolError) -> bool {
-    matches!(error, ToolError::Failed { stderr, .. } if stderr.contains("Could not use path") && stderr.contains("asynchronous jobs"))
+    matches!(error, ToolError::Failed { stderr, .. } if stderr.contains("Cannot use storage") && stderr.contains("asynchronous jobs"))
 }
 
 /// The failure without what virt-clone had said before it, and found worth a warning only.
@@ -82,7 +82,10 @@ fn without_warnings(error: ToolError) -> ToolError {
             let reason = stderr.rsplit_once(REASON).map_or(stderr.as_str(), |(_, reason)| reason).trim().to_owned();
             ToolError::Failed { program, arguments, status, stderr: reason }
         }
-        other @ (ToolError::Missing { .. } | ToolError::TimedOut { .. } | ToolError::Cancelled { .. } | ToolError::Io { .. }) => other,
+        other @ (ToolError::Missing { .. }
+        | ToolError::TimedOut { .. }
+        | ToolError::Cancelled { .. }
+        | ToolError::Io { .. }) => other,
     }
 }
 
@@ -152,8 +155,12 @@ mod tests {
     #[test]
     fn of_what_virt_clone_says_only_the_reason_is_kept() {
         let said = "WARNING  The requested volume capacity will exceed the pool's.\nERROR    Couldn't create storage volume 'a'\n";
-        assert!(matches!(without_warnings(failed(said)), ToolError::Failed { stderr, .. } if stderr == "Couldn't create storage volume 'a'"));
-        assert!(matches!(without_warnings(failed("Traceback")), ToolError::Failed { stderr, .. } if stderr == "Traceback"));
+        assert!(
+            matches!(without_warnings(failed(said)), ToolError::Failed { stderr, .. } if stderr == "Couldn't create storage volume 'a'")
+        );
+        assert!(
+            matches!(without_warnings(failed("Traceback")), ToolError::Failed { stderr, .. } if stderr == "Traceback")
+        );
     }
 
     #[test]

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use crate::{
-    libvirt::virsh,
-    wait::wait_until,
-};
+use crate::{libvirt::virsh, wait::wait_until};
 
 /// How long a program in an emulated guest may take that shares two cores with another.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -56,7 +53,8 @@ impl<'a> Guest<'a> {
             let status = self.ask(&question);
             if status["exited"] == true { Ok(status) } else { Err(status.to_string()) }
         });
-        let output = BASE64.decode(ended["out-data"].as_str().unwrap_or_default().as_bytes()).expect("the agent writes base64");
+        let output =
+            BASE64.decode(ended["out-data"].as_str().unwrap_or_default().as_bytes()).expect("the agent writes base64");
         (ended["exitcode"].as_i64().unwrap_or(-1), String::from_utf8_lossy(&output).into_owned())
     }
 
@@ -87,7 +85,11 @@ impl<'a> Guest<'a> {
             match self.try_run(program, arguments) {
                 (0, output) => return output,
                 (code, output) => {
-                    assert!(Instant::now() < until, "{program} {arguments:?} in {} goes on failing: {code} {output}", self.domain);
+                    assert!(
+                        Instant::now() < until,
+                        "{program} {arguments:?} in {} goes on failing: {code} {output}",
+                        self.domain
+                    );
                 }
             }
         }

@@ -1,11 +1,6 @@
 //! The main thing: machines cloned as a user clones them run, and the running guests themselves say who they are.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    thread,
-};
+use std::{collections::BTreeSet, fs, path::Path, thread};
 
 use maglica_tests::{
     cloud::{Cloud, host_name},
@@ -17,7 +12,8 @@ use maglica_tests::{
 use serde_json::Value;
 
 /// A key that nobody has; what follows the type is read by the guest's sshd.
-const SSH_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHh3bmvMwcVoCDwxIKEWgGNIHqNGBWRdEHQhsNq3fTzS admin@example.jp";
+const SSH_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHh3bmvMwcVoCDwxIKEWgGNIHqNGBWRdEHQhsNq3fTzS admin@example.jp";
 const PASSWORD: &str = "Correct horse, battery: $1 \"staple\"";
 /// Two emulated guests on two cores: half a minute each when alone.
 const BOOT: &str = "--wait=300";
@@ -38,8 +34,14 @@ fn free_address() -> String {
 }
 
 fn addresses(guest: &Guest<'_>) -> Vec<String> {
-    let shown: Value = serde_json::from_str(&guest.run("/sbin/ip", &["-json", "-4", "address", "show", "scope", "global"])).expect("ip writes JSON");
-    let all = shown.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array().cloned().unwrap_or_default());
+    let shown: Value =
+        serde_json::from_str(&guest.run("/sbin/ip", &["-json", "-4", "address", "show", "scope", "global"]))
+            .expect("ip writes JSON");
+    let all = shown
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|link| link["addr_info"].as_array().cloned().unwrap_or_default());
     all.map(|address| format!("{}/{}", address["local"].as_str().unwrap_or_default(), address["prefixlen"])).collect()
 }
 
@@ -65,7 +67,8 @@ fn who(name: &str) -> Who {
     assert_eq!(guest.run("/bin/hostname", &["--fqdn"]).trim(), name);
     guest.wait_run("/bin/systemctl", &["is-active", "--quiet", "ssh.service"]);
     let keys = guest.run("/bin/sh", &["-c", "cat /etc/ssh/ssh_host_*_key.pub"]);
-    let ssh_keys: BTreeSet<String> = keys.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect();
+    let ssh_keys: BTreeSet<String> =
+        keys.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect();
     assert!(ssh_keys.len() >= 2, "{keys}");
     assert_eq!(guest.run("/bin/sh", &["-c", "stat -c %a /etc/ssh/ssh_host_*_key | sort -u"]).trim(), "600");
     let machine_id = guest.file("/etc/machine-id").trim().to_owned();
@@ -97,7 +100,9 @@ fn lists(rig: &Rig, cloud: &Cloud, first: &str, second: &str) {
         assert_eq!(row(&vms, "vms", name)["state"], "running", "{vms:#}");
     }
     let shown = cloud.cli(&["vm", "show", first]).ok().stdout;
-    for part in [first, "running", &rig.image(), &format!("{}/{first}.qcow2", rig.pool()), "on network default", "by root"] {
+    for part in
+        [first, "running", &rig.image(), &format!("{}/{first}.qcow2", rig.pool()), "on network default", "by root"]
+    {
         assert!(shown.contains(part), "{part:?} in {shown}");
     }
 }
@@ -137,9 +142,23 @@ fn real_a_clone_boots_and_the_running_guest_says_who_it_is() {
     let image = rig.image();
     let dhcp = cloud.cli_spawn(&["vm", "clone", &format!("--image={image}"), &format!("--hostname={first}"), BOOT]);
     let fixed = cloud.cli_spawn(&[
-        "vm", "clone", "--image", &image, "--name", &second, BOOT,
-        "--ip", &format!("{address}/24"), "--gateway", "192.168.122.1", "--dns", "192.168.122.1",
-        "--ssh-key", text(&key_file), "--root-password-file", text(&password_file),
+        "vm",
+        "clone",
+        "--image",
+        &image,
+        "--name",
+        &second,
+        BOOT,
+        "--ip",
+        &format!("{address}/24"),
+        "--gateway",
+        "192.168.122.1",
+        "--dns",
+        "192.168.122.1",
+        "--ssh-key",
+        text(&key_file),
+        "--root-password-file",
+        text(&password_file),
     ]);
     // What the image has, meanwhile.
     let raw = cloud.path("image.raw");
@@ -151,7 +170,8 @@ fn real_a_clone_boots_and_the_running_guest_says_who_it_is() {
 
     let (dhcp, fixed) = (finish(dhcp).ok(), finish(fixed).ok());
     assert!(dhcp.stderr.contains(&format!("clone {image} → {first} on {}", host_name(0))), "{dhcp:?}");
-    for step in ["✔ volume copied", "✔ guest customized", "✔ domain defined", "✔ started", "✔ guest answered"] {
+    for step in ["✔ volume copied", "✔ guest customized", "✔ domain defined", "✔ started", "✔ guest answered"]
+    {
         assert!(dhcp.stderr.contains(step), "{step}: {dhcp:?}");
     }
     for changed in ["hostname", "hosts", "network (dhcp)", "machine-id", "ssh host keys"] {
@@ -169,17 +189,28 @@ fn real_a_clone_boots_and_the_running_guest_says_who_it_is() {
         assert!(!clone.ssh_keys.contains(&original_key), "{clone:?}");
     }
     let (one, other) = (Guest::of(&first), Guest::of(&second));
-    assert!(matches!(addresses(&one).as_slice(), [one] if one.starts_with("192.168.122.") && one.ends_with("/24")), "{:?}", addresses(&one));
+    assert!(
+        matches!(addresses(&one).as_slice(), [one] if one.starts_with("192.168.122.") && one.ends_with("/24")),
+        "{:?}",
+        addresses(&one)
+    );
     assert_eq!(addresses(&other), [format!("{address}/24")]);
     assert!(other.run("/sbin/ip", &["-4", "route"]).contains("default via 192.168.122.1 "));
     assert!(other.file("/etc/resolv.conf").contains("nameserver 192.168.122.1"));
     assert_eq!(other.file("/root/.ssh/authorized_keys").trim(), SSH_KEY);
-    assert_eq!(other.run("/usr/bin/stat", &["-c", "%a %U", "/root/.ssh", "/root/.ssh/authorized_keys"]), "700 root\n600 root\n");
+    assert_eq!(
+        other.run("/usr/bin/stat", &["-c", "%a %U", "/root/.ssh", "/root/.ssh/authorized_keys"]),
+        "700 root\n600 root\n"
+    );
     // Whether the password is right is the guest's own crypt(3) to say.
     let right = r#"my $h = (getpwnam "root")[1]; exit(crypt($ARGV[0], $h) eq $h ? 0 : 1)"#;
     assert_eq!(other.try_run("/usr/bin/perl", &["-e", right, PASSWORD]).0, 0);
     assert_eq!(other.try_run("/usr/bin/perl", &["-e", right, "another"]).0, 1);
-    assert_eq!(one.try_run("/usr/bin/perl", &["-e", right, PASSWORD]).0, 1, "root stays locked without --root-password-file");
+    assert_eq!(
+        one.try_run("/usr/bin/perl", &["-e", right, PASSWORD]).0,
+        1,
+        "root stays locked without --root-password-file"
+    );
 
     lists(&rig, &cloud, &first, &second);
     story(&rig, &cloud, &first);

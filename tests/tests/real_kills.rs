@@ -86,7 +86,8 @@ fn real_a_host_worker_that_dies_at_any_step_twice_leaves_one_machine_or_none() {
         cloud.hosts[0].wait_end(SOON);
         // The same place again, if it comes by; or the first thing taken back, and then the second.
         let mut deaths = 1;
-        for points in [format!("{point};undo.before=return(abort)"), format!("{point};undo.after=1*off->return(abort)")] {
+        for points in [format!("{point};undo.before=return(abort)"), format!("{point};undo.after=1*off->return(abort)")]
+        {
             deaths += u32::from(die(&mut cloud, &id, &points));
         }
         cloud.hosts[0].restart();
@@ -103,15 +104,12 @@ fn real_a_host_worker_that_dies_at_any_step_twice_leaves_one_machine_or_none() {
 
 #[test]
 fn real_a_host_worker_killed_twice_while_libvirt_copies_leaves_nothing() {
-    let rig = Rig::blank(1500);
+    let rig = Rig::blank(400);
     let before = rig.look();
     let mut cloud = rig.cloud().start();
     let name = rig.name("vm0");
     let id = clone(&rig, &cloud, &name);
-    wait_until("a copy is being made", SOON, || {
-        let added = rig.added(&before);
-        when(added.iter().any(|what| what.starts_with("file") && what.ends_with(".partial")), (added, cloud.job(&id)))
-    });
+    let stalled = rig.stall_copy();
     cloud.hosts[0].kill9();
     wait_until("virt-clone has died with it", SOON, || {
         let processes = rig.processes();
@@ -120,6 +118,8 @@ fn real_a_host_worker_killed_twice_while_libvirt_copies_leaves_nothing() {
     cloud.hosts[0].start();
     cloud.hosts[0].wait_log("found in the ledger");
     cloud.hosts[0].restart();
+    cloud.cli(&["job", "wait", &id, "--timeout", "2s"]).ended_with(11);
+    drop(stalled);
     assert_ended(&rig, &cloud, &id, &name, false, &before, "while it copied");
     assert_eq!(rig.processes(), Vec::<String>::new());
     // The name is free again, and the pool fit for use.

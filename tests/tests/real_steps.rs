@@ -110,15 +110,17 @@ fn real_ctrl_c_ends_the_command_and_not_the_job() {
 
 #[test]
 fn real_a_cancel_while_libvirt_copies_waits_for_it_and_leaves_nothing() {
-    let rig = Rig::blank(1500);
+    let rig = Rig::blank(400);
     let before = rig.look();
     let cloud = rig.cloud().start();
     let id = cloud.submit(&words(&rig.clone_of(&rig.name("vm0"), &PLAIN)));
-    wait_until("a copy is being made", SOON, || {
-        let added = rig.added(&before);
-        when(added.iter().any(|what| what.starts_with("file") && what.ends_with(".partial")), (added, cloud.job(&id)))
-    });
+    let stalled = rig.stall_copy();
     cloud.cli(&["job", "cancel", &id]).ok();
+    cloud.hosts[0].wait_log("is to be stopped");
+    // Nobody but libvirt can end the copy, and while it is made its volume cannot be deleted.
+    cloud.cli(&["job", "wait", &id, "--timeout", "2s"]).ended_with(11);
+    assert_eq!(cloud.job(&id)["state"], "cancelling");
+    drop(stalled);
     cloud.cli(&["job", "wait", &id, "--timeout", "60s"]).ended_with(12);
     assert_eq!(cloud.job(&id)["state"], "cancelled");
     assert_eq!(rig.look(), before);
@@ -129,7 +131,10 @@ fn real_a_cancel_while_libvirt_copies_waits_for_it_and_leaves_nothing() {
 fn wait_customizing(rig: &Rig, cloud: &Cloud, id: &str) {
     wait_until("an appliance works on the copy", SOON, || {
         let processes = rig.processes();
-        when(processes.iter().any(|line| line.contains("qemu-system") && line.contains(".partial")), (processes, cloud.job(id)))
+        when(
+            processes.iter().any(|line| line.contains("qemu-system") && line.contains(".partial")),
+            (processes, cloud.job(id)),
+        )
     });
 }
 
@@ -161,9 +166,13 @@ fn real_customizing_that_fails_or_is_cancelled_leaves_nothing() {
     cloud.hosts[0].kill9();
     wait_gone(&rig);
     cloud.hosts[0].start();
-    cloud.cli(&["job", "wait", &id, "--timeout", "60s"]).ended_with(8).says(&["interrupted", "customize"], &["job show"]);
+    cloud
+        .cli(&["job", "wait", &id, "--timeout", "60s"])
+        .ended_with(8)
+        .says(&["interrupted", "customize"], &["job show"]);
     assert_eq!(rig.look(), before);
-    let scratch: Vec<_> = std::fs::read_dir(cloud.state_dir(0).join("scratch")).expect("it is there").collect();
+    let scratch: Vec<_> =
+        std::fs::read_dir(cloud.state_dir(0).join("host-worker/scratch")).expect("it is there").collect();
     assert!(scratch.is_empty(), "{scratch:?}");
 }
 

@@ -31,14 +31,15 @@ fn clone(rig: &Rig, cloud: &Cloud, name: &str, more: &[&str]) -> Output {
 fn wait_image(cloud: &Cloud, name: &str, state: &str) {
     wait_until(&format!("the image {name} is {state}"), SOON, || {
         let images = cloud.cli(&["image", "list", "-o", "json"]).ok().json();
-        let found = images["images"].as_array().into_iter().flatten().any(|row| row["name"] == name && row["state"] == state);
+        let found =
+            images["images"].as_array().into_iter().flatten().any(|row| row["name"] == name && row["state"] == state);
         when(found, images)
     });
 }
 
 #[test]
 fn real_two_clones_at_once_both_succeed_and_of_two_with_one_name_only_one() {
-    let rig = Rig::blank(700);
+    let rig = Rig::blank(300);
     let before = rig.look();
     let cloud = rig.cloud().start();
     let (first, second, third) = (rig.name("vm0"), rig.name("vm1"), rig.name("vm2"));
@@ -83,7 +84,10 @@ fn real_a_removal_leaves_disks_alone_that_others_stand_on() {
     rig.define_image(&other, &disk);
     let before = rig.look();
     let removed = cloud.cli(&["vm", "remove", &name, "--yes"]).ok();
-    assert!(removed.stdout.contains("left alone") && removed.stdout.contains(&format!("{other} uses it")), "{removed:?}");
+    assert!(
+        removed.stdout.contains("left alone") && removed.stdout.contains(&format!("{other} uses it")),
+        "{removed:?}"
+    );
     let mut after = before.clone();
     assert!(after.remove(&format!("domain {name} shut off")));
     assert_eq!(rig.look(), after);
@@ -96,8 +100,36 @@ fn real_a_removal_leaves_disks_alone_that_others_stand_on() {
     program("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", text(&disk), text(&overlay)]);
     virsh(&["pool-refresh", &rig.pool()]);
     let removed = cloud.cli(&["vm", "remove", &name, "--yes"]).ok();
-    assert!(removed.stdout.contains("left alone") && removed.stdout.contains("overlay.qcow2 is an overlay on it"), "{removed:?}");
+    assert!(
+        removed.stdout.contains("left alone") && removed.stdout.contains("overlay.qcow2 is an overlay on it"),
+        "{removed:?}"
+    );
     assert!(disk.exists());
+}
+
+#[test]
+fn real_a_machine_whose_disk_libvirt_has_not_seen_yet_is_removed_with_it_even_from_a_busy_pool() {
+    let rig = Rig::blank(400);
+    let before = rig.look();
+    let cloud = rig.cloud().start();
+    let (name, other) = (rig.name("vm0"), rig.name("vm1"));
+    clone(&rig, &cloud, &name, &PLAIN).ok();
+    let command = rig.clone_of(&other, &PLAIN);
+    let copying = cloud.cli_spawn(&command.iter().map(String::as_str).collect::<Vec<_>>());
+    let stalled = rig.stall_copy();
+    // Now libvirt forgets the first one's disk, as if it had got its name only while the pool was busy and could not be refreshed.
+    let (disk, aside) = (rig.folder_of_pool().join(format!("{name}.qcow2")), rig.path("aside"));
+    fs::rename(&disk, &aside).expect("a file can be renamed");
+    virsh(&["vol-delete", "--pool", &rig.pool(), &format!("{name}.qcow2")]);
+    fs::rename(&aside, &disk).expect("a file can be renamed");
+    let id = cloud.submit(&["vm", "remove", &name, "--yes"]);
+    cloud.cli(&["job", "wait", &id, "--timeout", "6s"]).ended_with(11);
+    drop(stalled);
+    let removed = cloud.cli(&["job", "wait", &id, "--timeout", "60s"]).ok();
+    assert!(!removed.stdout.contains("left alone"), "{removed:?}");
+    finish(copying).ok();
+    cloud.cli(&["vm", "remove", &other, "--yes"]).ok();
+    assert_eq!(rig.look(), before);
 }
 
 #[test]
@@ -135,8 +167,12 @@ fn real_what_a_host_cannot_clone_is_said_in_one_sentence_and_changes_nothing() {
     let before = rig.look();
     let cloud = rig.cloud().start();
 
-    clone(&rig, &cloud, &name, &["--no-customize", "--pool", &small]).ended_with(7).says(&[&small, "free"], &["--pool"]);
-    clone(&rig, &cloud, &name, &["--no-customize", "--pool", "mt-nowhere"]).ended_with(4).says(&["mt-nowhere"], &["maglica"]);
+    clone(&rig, &cloud, &name, &["--no-customize", "--pool", &small])
+        .ended_with(7)
+        .says(&[&small, "free"], &["--pool"]);
+    clone(&rig, &cloud, &name, &["--no-customize", "--pool", "mt-nowhere"])
+        .ended_with(4)
+        .says(&["mt-nowhere"], &["maglica"]);
     clone(&rig, &cloud, &rig.name("vm1"), &PLAIN).ended_with(5).says(&[text(&taken), "exists already"], &[]);
     let of = |image: &str| cloud.cli(&["vm", "clone", "--image", image, "--hostname", &name, "--no-customize"]);
     of(&no_pool).ended_with(1).says(&["vda", text(&loose), "not in an active storage pool"], &["maglica vm show"]);
@@ -245,7 +281,8 @@ fn real_a_stopped_libvirtd_is_said_and_used_again_when_it_is_back() {
     let rig = Rig::blank(4);
     let before = rig.look();
     let door = Door::new(rig.path("door"));
-    let look = || rig.look().into_iter().filter(|seen| !seen.ends_with("/door")).collect::<std::collections::BTreeSet<_>>();
+    let look =
+        || rig.look().into_iter().filter(|seen| !seen.ends_with("/door")).collect::<std::collections::BTreeSet<_>>();
     let mut cloud = rig.cloud().libvirt("qemu", &format!("system?socket={}", text(&door.path))).start();
     let name = rig.name("vm0");
     door.stop();

@@ -4,6 +4,8 @@
 //! The machine's libvirt is shared: whatever is here has a tag of its own in its name or lies in a folder of its own, only that is
 //! looked at, and all of it is removed with the [`Rig`], whatever the test did.
 
+mod image;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -14,17 +16,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::cloud::{Builder, Cloud};
+use self::image::Content;
+use crate::{
+    cloud::{Builder, Cloud},
+    wait::{SOON, wait_until},
+};
 
 /// Which libvirt.
 const URI: &str = "qemu:///system";
 /// Where an emulator may read disks, even one that runs as somebody else and is confined.
 const HOME: &str = "/var/lib/libvirt";
-/// The disk of the image that boots, which `scripts/test` builds or has.
-const IMAGE_VARIABLE: &str = "MAGLICA_TEST_IMAGE";
 /// How long a copy that libvirtd is still making can keep a pool from being removed.
 const REMOVE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -79,17 +84,6 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("the paths of tests are UTF-8")
 }
 
-/// What the image is.
-#[derive(Debug, Clone, Copy)]
-enum Content {
-    /// No operating system: so many MiB of something.
-    Blank(u32),
-    /// The files by which Debian is recognised, in a file system that does not boot.
-    Files,
-    /// Debian, bootable.
-    Debian,
-}
-
 /// A pool of the test's own with an image in it.
 #[derive(Debug)]
 pub struct Rig {
@@ -128,11 +122,7 @@ impl Rig {
         let place = rig.add_folder("pool");
         rig.define_pool(&pool, &place);
         let disk = rig.image_disk();
-        match content {
-            Content::Blank(megabytes) => blank(&disk, megabytes),
-            Content::Files => files(rig.folder.path(), &disk),
-            Content::Debian => debian(&disk),
-        }
+        content.write(rig.folder.path(), &disk);
         rig.define_image(&rig.image(), &disk);
         virsh(&["pool-refresh", &pool]);
         rig
@@ -221,7 +211,7 @@ impl Rig {
     pub fn define_image(&self, name: &str, disk: &Path) {
         assert!(name.starts_with(&self.tag), "{name} would not be removed");
         let xml = self.path("domain.xml");
-        fs::write(&xml, domain_xml(name, text(disk))).expect("a file can be written");
+        fs::write(&xml, image::domain_xml(name, text(disk))).expect("a file can be written");
         virsh(&["define", text(&xml)]);
         fs::remove_file(xml).expect("a file can be removed");
     }
@@ -264,19 +254,48 @@ impl Rig {
             }
     }
 
-    /// The processes whose command line names one of the rig's files: emulators, copiers, appliances.
+    /// The command lines of the processes that name one of the rig's files: emulators, copiers, appliances.
     #[must_use]
     pub fn processes(&self) -> Vec<String> {
-        let own = std::process::id().to_string();
+        self.working().into_iter().map(|(_, line)| line).collect()
+    }
+
+    fn working(&self) -> Vec<(Pid, String)> {
         let folder = text(self.folder.path());
         let entries = fs::read_dir("/proc").expect("there is /proc");
         entries
             .flatten()
-            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name != own && name.bytes().all(|byte| byte.is_ascii_digit())))
-            .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-            .filter(|line| line.contains(folder))
+            .filter_map(|entry| {
+                let process = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+                let line = fs::read(entry.path().join("cmdline")).ok()?;
+                Some((process, String::from_utf8_lossy(&line).replace('\0', " ")))
+            })
+            .filter(|(process, line)| {
+                process.as_raw_nonzero().get().unsigned_abs() != std::process::id() && line.contains(folder)
+            })
             .collect()
+    }
+
+    /// Waits until libvirtd copies an image of the rig, and stalls that until the value is dropped.
+    pub fn stall_copy(&self) -> Stalled {
+        let process = wait_until("an image is being copied", SOON, || {
+            let working = self.working();
+            let copy = working.iter().find(|(_, line)| line.contains("qemu-img convert") && line.contains(".partial"));
+            copy.map(|(process, _)| *process).ok_or_else(|| format!("{working:?}"))
+        });
+        kill_process(process, Signal::STOP).expect("it takes longer than to find it");
+        Stalled(process)
+    }
+}
+
+/// A copy that stands still.
+#[derive(Debug)]
+pub struct Stalled(Pid);
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        // Somebody has killed it otherwise.
+        let _ = kill_process(self.0, Signal::CONT);
     }
 }
 
@@ -315,65 +334,4 @@ fn files_below(folder: &Path, seen: &mut BTreeSet<String>) {
             seen.insert(format!("file {}", path.display()));
         }
     }
-}
-
-fn blank(disk: &Path, megabytes: u32) {
-    program("qemu-img", &["create", "-q", "-f", "qcow2", text(disk), "8G"]);
-    program("qemu-io", &["-f", "qcow2", "-c", &format!("write -P 7 0 {megabytes}M"), text(disk)]);
-}
-
-fn debian(disk: &Path) {
-    let cached = std::env::var(IMAGE_VARIABLE);
-    let cached = cached.unwrap_or_else(|_| panic!("{IMAGE_VARIABLE} names no disk: scripts/test sets it, from scripts/image --path"));
-    program("cp", &["--sparse=always", "--reflink=auto", "--", &cached, text(disk)]);
-}
-
-/// A file system with what makes a Debian: enough to be recognised and rewritten, far from bootable.
-fn files(scratch: &Path, disk: &Path) {
-    let tree = scratch.join("tree");
-    for (path, content) in [
-        ("etc/os-release", "ID=debian\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
-        ("etc/debian_version", "12.5\n"),
-        ("etc/fstab", "LABEL=root / ext4 defaults 0 1\n"),
-        ("etc/hostname", "original\n"),
-        ("etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\toriginal\n"),
-        ("etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
-        ("etc/network/interfaces", "auto lo\niface lo inet loopback\nallow-hotplug eth0\niface eth0 inet dhcp\n"),
-        ("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n"),
-        ("etc/shadow", "root:!:19000:0:99999:7:::\n"),
-        ("usr/bin/dpkg", ""),
-        ("var/lib/dpkg/status", "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.21.22\n\n"),
-        ("root/.profile", ""),
-        ("bin/sh", ""),
-        ("dev/null", ""),
-        ("proc/empty", ""),
-        ("sys/empty", ""),
-        ("tmp/empty", ""),
-    ] {
-        let path = tree.join(path);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("a folder can be made");
-        fs::write(path, content).expect("a file can be written");
-    }
-    let raw = scratch.join("files.raw");
-    program("mke2fs", &["-q", "-t", "ext4", "-L", "root", "-d", text(&tree), text(&raw), "64M"]);
-    program("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", text(&raw), text(disk)]);
-    fs::remove_file(raw).expect("a file can be removed");
-    fs::remove_dir_all(tree).expect("a folder can be removed");
-}
-
-/// A machine as `scripts/image` describes one, with as little memory as the guest gets by with.
-fn domain_xml(name: &str, disk: &str) -> String {
-    format!(
-        "<domain type='qemu'><name>{name}</name><memory unit='MiB'>384</memory><vcpu>1</vcpu>
-         <os><type arch='x86_64' machine='q35'>hvm</type><boot dev='hd'/></os><features><acpi/><apic/></features>
-         <cpu mode='custom' match='exact'><model fallback='allow'>qemu64</model><feature policy='disable' name='svm'/></cpu>
-         <clock offset='utc'/>
-         <devices>
-         <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/></disk>
-         <interface type='network'><source network='default'/><model type='virtio'/></interface>
-         <serial type='pty'><target port='0'/></serial><console type='pty'><target type='serial' port='0'/></console>
-         <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
-         <controller type='usb' model='none'/><rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
-         </devices></domain>"
-    )
 }

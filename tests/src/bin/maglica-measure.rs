@@ -119,7 +119,12 @@ fn tell(name: &str, mut samples: Vec<Duration>) -> anyhow::Result<()> {
 fn whole_commands(runs: usize, warmup: usize, accept: &[i32], words: &[String]) -> anyhow::Result<()> {
     let commands: Vec<(&String, &[String])> = words
         .split(|word| word == NEXT)
-        .map(|words| words.split_first().filter(|(_, words)| !words.is_empty()).context("a command is a name, a program and its arguments"))
+        .map(|words| {
+            words
+                .split_first()
+                .filter(|(_, words)| !words.is_empty())
+                .context("a command is a name, a program and its arguments")
+        })
         .collect::<anyhow::Result<_>>()?;
     let mut samples: Vec<Vec<Duration>> = vec![Vec::with_capacity(runs); commands.len()];
     for run in 0..warmup + runs {
@@ -133,7 +138,11 @@ fn whole_commands(runs: usize, warmup: usize, accept: &[i32], words: &[String]) 
                 .status()
                 .with_context(|| format!("cannot run {name}: {}", words[0]))?;
             let took = began.elapsed();
-            ensure!(status.code().is_some_and(|code| accept.contains(&code)), "{name} failed: {} ({status})", words.join(" "));
+            ensure!(
+                status.code().is_some_and(|code| accept.contains(&code)),
+                "{name} failed: {} ({status})",
+                words.join(" ")
+            );
             if run >= warmup {
                 samples.push(took);
             }

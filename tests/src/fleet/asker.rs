@@ -38,7 +38,10 @@ impl Asker {
         let server = keyfile::read_public(&config.operator.server_key)?;
         let requester = Requester::new(config.client.rep_addr(), None, DialLimits::default());
         let hello = Hello::new("maglica-tests", "tests");
-        Ok(Self { conversation: SealedRequester::new(requester, keys, server, PeerKind::Operator, hello, None), server })
+        Ok(Self {
+            conversation: SealedRequester::new(requester, keys, server, PeerKind::Operator, hello, None),
+            server,
+        })
     }
 
     /// The client worker's key.
@@ -53,7 +56,8 @@ impl Asker {
     /// No answer, or a fault.
     pub async fn ask(&mut self, request: &Request) -> anyhow::Result<Answer> {
         let body = codec::encode(request)?;
-        let answer = self.conversation.call(&body, LIMIT).await.with_context(|| format!("{} has no answer", request.verb()))?;
+        let answer =
+            self.conversation.call(&body, LIMIT).await.with_context(|| format!("{} has no answer", request.verb()))?;
         let answer: Answer = codec::decode(&answer)?;
         if let Answer::Fault { fault } = answer {
             return Err(fault).with_context(|| format!("{} was refused", request.verb()));
@@ -77,7 +81,9 @@ impl Asker {
     /// # Errors
     /// As [`Asker::ask`].
     pub async fn hosts(&mut self) -> anyhow::Result<Vec<HostRow>> {
-        let Answer::Hosts { hosts } = self.ask(&Request::HostList).await? else { bail!("host-list is answered by something else") };
+        let Answer::Hosts { hosts } = self.ask(&Request::HostList).await? else {
+            bail!("host-list is answered by something else")
+        };
         Ok(hosts)
     }
 
@@ -87,7 +93,9 @@ impl Asker {
     /// As [`Asker::ask`].
     pub async fn submit(&mut self, spec: JobSpec) -> anyhow::Result<JobView> {
         let id = JobId::generate();
-        let Answer::Job(view) = self.ask(&Request::Submit { id, spec }).await? else { bail!("submit is answered by something else") };
+        let Answer::Job(view) = self.ask(&Request::Submit { id, spec }).await? else {
+            bail!("submit is answered by something else")
+        };
         Ok(*view)
     }
 
@@ -96,7 +104,8 @@ impl Asker {
     /// # Errors
     /// As [`Asker::ask`].
     pub async fn watch(&mut self, id: JobId, after: u32) -> anyhow::Result<(JobRow, Vec<JobEvent>)> {
-        let Answer::Watch { row, events, .. } = self.ask(&Request::JobWatch { id, after, wait_ms: WATCH_MS }).await? else {
+        let Answer::Watch { row, events, .. } = self.ask(&Request::JobWatch { id, after, wait_ms: WATCH_MS }).await?
+        else {
             bail!("job-watch is answered by something else")
         };
         Ok((*row, events))

@@ -142,7 +142,8 @@ impl SimulatedHost {
         let parts = u32::try_from(chunks.len())?;
         for (part, domains) in (0..parts).zip(chunks) {
             let inventory = Inventory { facts: facts.clone(), pools: pools.clone(), domains: domains.to_vec() };
-            let request = HostRequest::Inventory { revision: self.revision, part, parts, inventory: Box::new(inventory) };
+            let request =
+                HostRequest::Inventory { revision: self.revision, part, parts, inventory: Box::new(inventory) };
             self.call(request).await?;
         }
         Ok(())
@@ -172,7 +173,9 @@ impl SimulatedHost {
     async fn call(&mut self, request: HostRequest) -> anyhow::Result<HostAnswer> {
         match codec::decode(&self.link.call(&codec::encode(&request)?, LIMIT).await?)? {
             HostAnswer::Fault { fault } => Err(fault).context("the client worker could not serve the request"),
-            answer @ (HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored) => Ok(answer),
+            answer @ (HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored) => {
+                Ok(answer)
+            }
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use maglica_proto::{
-    inventory::{Accel, Disk, DiskDevice, Domain, DomainState, HostFacts, Inventory, Nic, Pool, Provenance},
     id::JobId,
+    inventory::{Accel, Disk, DiskDevice, Domain, DomainState, HostFacts, Inventory, Nic, Pool, Provenance},
     job::{Outcome, Step, Task},
     name::{DomainName, InvalidName, PoolName, VolumeName},
     net::MacAddr,
@@ -60,7 +60,13 @@ pub fn inventory(host: u32, domains: u32, images: u32) -> Result<Inventory, Inva
     Ok(Inventory { facts, pools: vec![pool], domains: all })
 }
 
-fn domain(name: &str, host: u32, number: u32, state: DomainState, made: Option<Provenance>) -> Result<Domain, InvalidName> {
+fn domain(
+    name: &str,
+    host: u32,
+    number: u32,
+    state: DomainState,
+    made: Option<Provenance>,
+) -> Result<Domain, InvalidName> {
     let [_, _, h, l] = number.to_be_bytes();
     let [_, _, _, of] = host.to_be_bytes();
     let disk = Disk {

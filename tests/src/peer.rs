@@ -53,7 +53,8 @@ impl Peer {
     /// If the runtime cannot be made.
     #[must_use]
     pub fn new(addr: SocketAddr, kind: PeerKind, keys: KeyPair, server: PublicKey) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         let requester = Requester::new(addr.to_string(), None, DialLimits::default());
         Self { runtime, requester, keys, server, kind, session: None }
     }

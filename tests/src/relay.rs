@@ -31,7 +31,9 @@ impl Relay {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (Ok(near), Ok(far)) = (stream, TcpStream::connect(to)) else { continue };
-                let Ok((near_too, far_too)) = near.try_clone().and_then(|near| Ok((near, far.try_clone()?))) else { continue };
+                let Ok((near_too, far_too)) = near.try_clone().and_then(|near| Ok((near, far.try_clone()?))) else {
+                    continue;
+                };
                 let (there, back) = (accepting.clone(), accepting.clone());
                 thread::spawn(move || there.pass(near, far));
                 thread::spawn(move || back.pass(far_too, near_too));

@@ -232,7 +232,8 @@ const SLACK: Duration = Duration::from_millis(1500);
 
 fn jobs_run_without_broadcasts(addr: impl FnOnce(&Cloud) -> String) -> Cloud {
     const BEAT: Duration = Duration::from_secs(2);
-    let mut cloud = cloud().set("/timing/heartbeat_ms", 2000).set("/timing/suspect_ms", 9000).set("/timing/down_ms", 18000).start();
+    let mut cloud =
+        cloud().set("/timing/heartbeat_ms", 2000).set("/timing/suspect_ms", 9000).set("/timing/down_ms", 18000).start();
     cloud.hosts[0].kill9();
     listen_at(&cloud, &addr(&cloud));
     cloud.hosts[0].start();
@@ -266,7 +267,11 @@ fn jobs_run_within_a_heartbeat_when_the_publishing_port_swallows_everything() {
 
 #[test]
 fn a_subscription_that_fell_silent_is_made_anew() {
-    let mut cloud = cloud().set("/timing/heartbeat_ms", 8000).set("/timing/suspect_ms", 20000).set("/timing/down_ms", 40000).start();
+    let mut cloud = cloud()
+        .set("/timing/heartbeat_ms", 8000)
+        .set("/timing/suspect_ms", 20000)
+        .set("/timing/down_ms", 40000)
+        .start();
     cloud.hosts[0].kill9();
     let relay = Relay::start(cloud.spare_addr(0), cloud.pub_addr());
     listen_at(&cloud, &cloud.spare_addr(0).to_string());
@@ -351,7 +356,11 @@ fn a_job_whose_host_falls_silent_is_lost_and_found_again() {
     cloud.wait_presence(0, "down");
     cloud.hosts[0].sigcont();
     let job = cloud.wait_job(&id, "succeeded");
-    assert_eq!((events(&job, "lost").len(), events(&job, "found").len(), events(&job, "ended").len()), (1, 1, 1), "{job:#}");
+    assert_eq!(
+        (events(&job, "lost").len(), events(&job, "found").len(), events(&job, "ended").len()),
+        (1, 1, 1),
+        "{job:#}"
+    );
 }
 
 #[test]

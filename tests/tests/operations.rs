@@ -87,7 +87,10 @@ fn a_host_worker_that_is_not_enrolled_yet_ends_as_quickly() {
 /// What a service manager hears of one daemon.
 fn heard(socket: &UnixDatagram) -> Vec<String> {
     let mut buffer = [0; 4096];
-    std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|count| String::from_utf8_lossy(&buffer[..count]).into_owned())).collect()
+    std::iter::from_fn(|| {
+        socket.recv(&mut buffer).ok().map(|count| String::from_utf8_lossy(&buffer[..count]).into_owned())
+    })
+    .collect()
 }
 
 #[test]
@@ -131,7 +134,11 @@ fn the_service_manager_is_told_ready_alive_and_stopping() {
 
 #[test]
 fn the_logs_and_the_store_hold_no_secret() {
-    let mut cloud = Cloud::builder().hosts(2).node(Node::new().off("debian12.original").off("vm0")).set("/log/level", "trace").start();
+    let mut cloud = Cloud::builder()
+        .hosts(2)
+        .node(Node::new().off("debian12.original").off("vm0"))
+        .set("/log/level", "trace")
+        .start();
     let password = "correct-horse-battery";
     let file = cloud.path("password");
     std::fs::write(&file, format!("{password}\n")).expect("a file can be written");
@@ -140,21 +147,36 @@ fn the_logs_and_the_store_hold_no_secret() {
     let _ = cloud.operator("bob", "admin");
     // It fails on the in-memory driver, which is as good: the hash went all the way.
     let file = file.to_str().expect("a path of a test");
-    let clone = ["vm", "clone", "--image=debian12.original", "--hostname=new1", "--root-password-file", file, "-o", "json"];
+    let clone =
+        ["vm", "clone", "--image=debian12.original", "--hostname=new1", "--root-password-file", file, "-o", "json"];
     let output = cloud.cli(&clone);
     assert_ne!(output.code, 0, "{output:?}");
     cloud.cli(&["vm", "start", "vm0"]).ok();
     let jobs = cloud.cli(&["job", "list", "-o", "json"]).ok().json();
-    let ids: Vec<String> = jobs["jobs"].as_array().into_iter().flatten().filter_map(|row| row["id"].as_str().map(str::to_owned)).collect();
+    let ids: Vec<String> =
+        jobs["jobs"].as_array().into_iter().flatten().filter_map(|row| row["id"].as_str().map(str::to_owned)).collect();
     assert_eq!(ids.len(), 2, "{jobs}");
     for id in &ids {
         let shown = cloud.cli(&["job", "show", id, "-o", "json"]).ok().stdout;
         assert!(!shown.contains("$6$") && !shown.contains(password), "{shown}");
     }
     let key = |path: &str| std::fs::read_to_string(cloud.state_dir(0).join(path)).expect("a key").trim().to_owned();
-    let mut secrets = vec![password.to_owned(), "$6$".to_owned(), token, key("client-worker/key"), key("operator/key"), key("host-worker/key")];
+    let mut secrets = vec![
+        password.to_owned(),
+        "$6$".to_owned(),
+        token,
+        key("client-worker/key"),
+        key("operator/key"),
+        key("host-worker/key"),
+    ];
     let invites: Value = serde_json::from_str(&key("client-worker/trust.json")).expect("JSON");
-    secrets.extend(invites["invites"].as_object().into_iter().flatten().filter_map(|(_, invite)| invite["psk"].as_str().map(str::to_owned)));
+    secrets.extend(
+        invites["invites"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, invite)| invite["psk"].as_str().map(str::to_owned)),
+    );
     assert!(secrets.len() > 6, "the open invitation's key is among them: {invites}");
     let logs = [cloud.client_worker.log(), cloud.hosts[0].log(), cloud.hosts[1].log()];
     for secret in &secrets {

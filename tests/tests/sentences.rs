@@ -32,14 +32,24 @@ fn assert_no_job(cloud: &Cloud) {
 #[test]
 fn a_name_that_was_mistyped_is_answered_with_the_one_that_was_meant() {
     let cloud = cloud();
-    clone(&cloud, "debian21.original", "new1", &[]).ended_with(4).says(&["debian21.original"], &["did you mean debian12.original"]);
-    cloud.cli(&["vm", "start", "wbe1"]).ended_with(4).says(&["there is no virtual machine wbe1"], &["did you mean web1"]);
+    clone(&cloud, "debian21.original", "new1", &[])
+        .ended_with(4)
+        .says(&["debian21.original"], &["did you mean debian12.original"]);
+    cloud
+        .cli(&["vm", "start", "wbe1"])
+        .ended_with(4)
+        .says(&["there is no virtual machine wbe1"], &["did you mean web1"]);
     cloud.cli(&["vm", "show", "web3"]).ended_with(4).says(&["web3"], &["did you mean"]);
     clone(&cloud, IMAGE, "new1", &["--on", "hots0.example.jp"])
         .ended_with(4)
         .says(&["there is no host hots0.example.jp"], &["did you mean host0.example.jp"]);
-    clone(&cloud, IMAGE, "new1", &["--pool", "polo0"]).ended_with(4).says(&["polo0", "host0.example.jp"], &["did you mean pool0"]);
-    cloud.cli(&["host", "revoke", "host9.example.jp"]).ended_with(4).says(&["host9.example.jp"], &["did you mean host0.example.jp"]);
+    clone(&cloud, IMAGE, "new1", &["--pool", "polo0"])
+        .ended_with(4)
+        .says(&["polo0", "host0.example.jp"], &["did you mean pool0"]);
+    cloud
+        .cli(&["host", "revoke", "host9.example.jp"])
+        .ended_with(4)
+        .says(&["host9.example.jp"], &["did you mean host0.example.jp"]);
     cloud.cli(&["operator", "revoke", "rot"]).ended_with(4).says(&["rot"], &["did you mean root"]);
     assert_no_job(&cloud);
 }
@@ -58,8 +68,12 @@ fn what_is_like_nothing_is_said_not_to_be_there_and_where_to_look() {
 #[test]
 fn a_name_that_is_taken_and_an_image_that_runs_are_refused() {
     let cloud = cloud();
-    clone(&cloud, IMAGE, "web1", &[]).ended_with(5).says(&["web1", "exists already", &host_name(0)], &["maglica vm show web1"]);
-    clone(&cloud, "busy.original", "new1", &[]).ended_with(6).says(&["busy.original", "running"], &["maglica vm show busy.original"]);
+    clone(&cloud, IMAGE, "web1", &[])
+        .ended_with(5)
+        .says(&["web1", "exists already", &host_name(0)], &["maglica vm show web1"]);
+    clone(&cloud, "busy.original", "new1", &[])
+        .ended_with(6)
+        .says(&["busy.original", "running"], &["maglica vm show busy.original"]);
     cloud.cli(&["vm", "remove", "web2", "--yes"]).ended_with(6).says(&["web2", "running"], &["maglica vm show web2"]);
     assert_no_job(&cloud);
 }
@@ -69,7 +83,8 @@ fn a_name_that_is_none_is_refused_before_anybody_is_asked() {
     let cloud = Cloud::builder().hosts(0).start();
     let long = "a".repeat(300);
     for name in ["-x", "a..b", "../../etc/passwd", "x;reboot", "$(reboot)", "a b", "", "ü.example.jp", &long] {
-        let output = cloud.cli(&["vm", "clone", &format!("--image={IMAGE}"), &format!("--hostname={name}")]).ended_with(2);
+        let output =
+            cloud.cli(&["vm", "clone", &format!("--image={IMAGE}"), &format!("--hostname={name}")]).ended_with(2);
         assert!(output.stderr.contains("error: ") && output.stdout.is_empty(), "{name:?}: {output:?}");
     }
     assert_no_job(&cloud);
@@ -84,7 +99,9 @@ fn a_host_that_is_down_is_named() {
         .start();
     cloud.hosts[0].stop();
     cloud.wait_presence(0, "down");
-    clone(&cloud, IMAGE, "new1", &[]).ended_with(8).says(&[&host_name(0), "down"], &["maglica-host-worker running there"]);
+    clone(&cloud, IMAGE, "new1", &[])
+        .ended_with(8)
+        .says(&[&host_name(0), "down"], &["maglica-host-worker running there"]);
     let list = cloud.cli(&["image", "list"]).ended_with(3);
     assert!(list.stdout.contains(IMAGE), "{list:?}");
     assert!(list.stderr.contains(&host_name(0)) && list.stderr.contains("down since"), "{list:?}");
@@ -92,7 +109,10 @@ fn a_host_that_is_down_is_named() {
     // After a restart the client worker does not say of what it has not heard of that there is none.
     cloud.client_worker.restart();
     cloud.wait_answers();
-    cloud.cli(&["vm", "start", "web1"]).ended_with(8).says(&["web1", "not heard of yet", &host_name(0)], &["maglica host list"]);
+    cloud
+        .cli(&["vm", "start", "web1"])
+        .ended_with(8)
+        .says(&["web1", "not heard of yet", &host_name(0)], &["maglica host list"]);
 }
 
 #[test]
@@ -100,10 +120,16 @@ fn a_client_worker_that_does_not_run_is_said_not_to() {
     let mut cloud = cloud();
     cloud.client_worker.stop();
     let addr = cloud.rep_addr().to_string();
-    cloud.cli(&["image", "list"]).ended_with(8).says(&["no answer from the client worker", &addr], &["is maglica-client-worker running there"]);
+    cloud
+        .cli(&["image", "list"])
+        .ended_with(8)
+        .says(&["no answer from the client worker", &addr], &["is maglica-client-worker running there"]);
     // Nor with a machine on which it never ran, so that there is no key either.
     let fresh = Cloud::builder().hosts(0).prepare();
-    fresh.cli(&["image", "list"]).ended_with(8).says(&["no answer from the client worker"], &["is maglica-client-worker running there"]);
+    fresh
+        .cli(&["image", "list"])
+        .ended_with(8)
+        .says(&["no answer from the client worker"], &["is maglica-client-worker running there"]);
     // One that hangs is waited for no longer than was said.
     cloud.client_worker.start();
     cloud.wait_up(0);
@@ -131,7 +157,8 @@ fn a_libvirt_that_does_not_answer_is_named_by_the_job() {
 
 fn conclusion(output: &Output, code: i32, words: &[&str]) {
     assert_eq!(output.code, code, "{output:?}");
-    let errors: Vec<&str> = output.stderr.lines().filter(|line| !line.is_empty() && !line.starts_with("hint: ")).collect();
+    let errors: Vec<&str> =
+        output.stderr.lines().filter(|line| !line.is_empty() && !line.starts_with("hint: ")).collect();
     assert_eq!(errors.len(), 1, "one sentence: {output:?}");
     for word in words {
         assert!(errors[0].contains(word), "{word:?}: {output:?}");
@@ -207,7 +234,14 @@ fn a_port_that_is_taken_is_named() {
 #[test]
 fn a_host_that_cannot_join_says_why() {
     let cloud = cloud();
-    let config = cloud.config_with("h5.conf", &[("/state_dir", json!(cloud.path("s5"))), ("/run_dir", json!(cloud.path("r5"))), ("/host/name", json!("h5.example.jp"))]);
+    let config = cloud.config_with(
+        "h5.conf",
+        &[
+            ("/state_dir", json!(cloud.path("s5"))),
+            ("/run_dir", json!(cloud.path("r5"))),
+            ("/host/name", json!("h5.example.jp")),
+        ],
+    );
     let worker = Daemon::new("maglica-host-worker", config, cloud.path("h5.log"));
     let join = |line: &str| {
         let mut command = worker.command();
@@ -221,7 +255,14 @@ fn a_host_that_cannot_join_says_why() {
     let unreachable = line.replace(&cloud.rep_addr().to_string(), &cloud.spare_addr(0).to_string());
     conclusion(&join(&unreachable), 1, &["cannot join", &cloud.spare_addr(0).to_string()]);
     // A second host with the same, used line.
-    let config = cloud.config_with("h6.conf", &[("/state_dir", json!(cloud.path("s6"))), ("/run_dir", json!(cloud.path("r6"))), ("/host/name", json!("h6.example.jp"))]);
+    let config = cloud.config_with(
+        "h6.conf",
+        &[
+            ("/state_dir", json!(cloud.path("s6"))),
+            ("/run_dir", json!(cloud.path("r6"))),
+            ("/host/name", json!("h6.example.jp")),
+        ],
+    );
     let other = Daemon::new("maglica-host-worker", config, cloud.path("h6.log"));
     let mut command = other.command();
     command.arg("join");

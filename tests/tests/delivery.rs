@@ -63,32 +63,32 @@ fn client_worker_dies(failpoints: &str) {
 }
 
 #[test]
-fn the_client_worker_dies_before_a_submitted_job_is_stored() {
+fn the_client_worker_dies_before_a_job_and_its_offer_are_stored() {
     client_worker_dies("store.before-commit=return(abort)");
 }
 
 #[test]
-fn the_client_worker_dies_after_a_submitted_job_is_stored() {
+fn the_client_worker_dies_after_a_job_and_its_offer_are_stored() {
     client_worker_dies("store.after-commit=return(abort)");
 }
 
 #[test]
-fn the_client_worker_dies_before_the_offer_is_stored() {
+fn the_client_worker_dies_before_the_grant_is_stored() {
     client_worker_dies("store.before-commit=1*off->return(abort)");
 }
 
 #[test]
-fn the_client_worker_dies_after_the_offer_is_stored() {
+fn the_client_worker_dies_after_the_grant_is_stored() {
     client_worker_dies("store.after-commit=1*off->return(abort)");
 }
 
 #[test]
-fn the_client_worker_dies_before_the_grant_is_stored() {
+fn the_client_worker_dies_before_the_first_step_is_stored() {
     client_worker_dies("store.before-commit=2*off->return(abort)");
 }
 
 #[test]
-fn the_client_worker_dies_after_the_grant_is_stored() {
+fn the_client_worker_dies_after_the_first_step_is_stored() {
     client_worker_dies("store.after-commit=2*off->return(abort)");
 }
 

@@ -57,7 +57,8 @@ impl Handlers {
             .with(move |fleet| decide(fleet, &asked, &on_the_way, asker, Instant::now()))
             .await
             .ok_or_else(stopping)??;
-        let view = self.desk.submit(NewJob { id, spec, task, host, why, by: by.to_string() }).await?;
+        let reachable = self.delivery.reaches(&host);
+        let view = self.desk.submit(NewJob { id, spec, task, host, why, by: by.to_string(), reachable }).await?;
         self.delivery.job();
         Ok(view)
     }

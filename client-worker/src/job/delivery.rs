@@ -23,6 +23,7 @@ const POKES: usize = 1024;
 #[derive(Clone)]
 pub struct Delivery {
     pokes: mpsc::Sender<Poke>,
+    publisher: Publisher,
 }
 
 enum Poke {
@@ -35,8 +36,15 @@ impl Delivery {
     #[must_use]
     pub fn start(desk: Desk, publisher: Publisher, first_pause: Duration, stop: CancellationToken) -> Self {
         let (pokes, receiver) = mpsc::channel(POKES);
-        tokio::spawn(Loop { desk, publisher, first_pause, plan: HashMap::new() }.run(receiver, stop));
-        Self { pokes }
+        let publishing = publisher.clone();
+        tokio::spawn(Loop { desk, publisher: publishing, first_pause, plan: HashMap::new() }.run(receiver, stop));
+        Self { pokes, publisher }
+    }
+
+    /// Whether this host has a session in which it can be told of a job.
+    #[must_use]
+    pub fn reaches(&self, host: &HostName) -> bool {
+        self.publisher.reachable().contains(host)
     }
 
     /// There is a new job.

@@ -88,13 +88,15 @@ pub struct NewJob {
     pub why: Vec<String>,
     /// Who asked.
     pub by: String,
+    /// Whether the host has a session, so that the job can be broadcast as soon as it is stored.
+    pub reachable: bool,
 }
 
 impl JobRecord {
     /// A new job.
     #[must_use]
     pub fn new(new: NewJob, now: Timestamp) -> Self {
-        let NewJob { id, spec, task, host, why, by } = new;
+        let NewJob { id, spec, task, host, why, by, reachable: _ } = new;
         let mut record = Self {
             id,
             spec,

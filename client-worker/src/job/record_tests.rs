@@ -22,6 +22,7 @@ fn job() -> JobRecord {
         host: host("h1"),
         why: vec![],
         by: "root".into(),
+        reachable: false,
     };
     JobRecord::new(new, Timestamp::from_millis(0))
 }

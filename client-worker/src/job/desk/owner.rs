@@ -1,31 +1,28 @@
-//! The desk: one thread owns the live jobs and the store. Whatever is asked of it in one moment becomes one commit;
-//! nobody is answered before that commit has returned, and when it fails everything is as it was and each asker hears so.
+//! The desk's thread: carries out what waits, commits once, answers; or takes everything back and says so.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    thread,
     time::SystemTime,
 };
 
 use maglica_proto::{
     codec,
     fault::{Code, Fault, chain},
-    host::{Denial, Heartbeat, Offer, Report},
+    host::{Denial, Heartbeat, Offer},
     id::JobId,
-    job::{HostEvent, HostEventKind, JobEvent, JobRow, JobSpec, JobView, Task},
+    job::{HostEventKind, JobSpec, JobView, Task},
     name::{DomainName, HostName},
-    units::{ByteSize, Timestamp},
+    units::Timestamp,
 };
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{
+use super::{Command, Due, Reply, Watched};
+use crate::job::{
     record::{JobRecord, NewJob},
     store::{Change, JobStore, StoreError},
 };
 
-/// How many commands may wait; beyond it askers wait in turn.
-const QUEUE: usize = 4096;
 /// How many commands one commit takes at most, so that the first of them does not wait for ever.
 const BATCH: usize = 512;
 /// How many jobs a heartbeat's answer offers at most: a message has a size limit, and the next heartbeat is soon.
@@ -34,235 +31,6 @@ const OFFERS: usize = 64;
 /// grant on its way.
 const FORGOTTEN_AFTER: u8 = 2;
 
-/// The desk does not answer any more, or its store failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DeskError {
-    /// The thread could not be started.
-    #[error("cannot start the job desk's thread")]
-    Thread(#[source] std::io::Error),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What a heartbeat means for a host's jobs.
-#[derive(Debug, Default)]
-pub struct Due {
-    /// Jobs to take.
-    pub offers: Vec<Offer>,
-    /// Jobs to stop.
-    pub cancels: Vec<JobId>,
-    /// Jobs that need no more reporting.
-    pub settled: Vec<JobId>,
-}
-
-/// What a watcher hears.
-pub struct Watched {
-    /// The job.
-    pub row: JobRow,
-    /// Its events from the asked one on.
-    pub events: Vec<JobEvent>,
-    /// How far it is.
-    pub progress: Option<HostEventKind>,
-}
-
-type Reply<T> = oneshot::Sender<Result<T, Fault>>;
-
-enum Command {
-    Submit(Box<NewJob>, Reply<JobView>),
-    Known(JobId, Box<JobSpec>, Reply<Option<JobView>>),
-    Cancel(JobId, String, Reply<(JobView, bool)>),
-    Accept(HostName, JobId, Reply<Result<(), Denial>>),
-    Refuse(HostName, JobId, Fault, Reply<Result<(), Denial>>),
-    Progress(HostName, JobId, Vec<HostEvent>, Reply<Result<(), Denial>>),
-    Report(HostName, Box<Report>, Reply<Result<(), Denial>>),
-    Heartbeat(HostName, Heartbeat, Reply<Due>),
-    Silent(HostName),
-    Offered(Vec<JobId>, Reply<Vec<(HostName, Offer)>>),
-    Unanswered(Reply<Vec<(JobId, HostName)>>),
-    OnTheWay(Reply<Vec<(HostName, ByteSize)>>),
-    Show(JobId, Reply<JobView>),
-    List(u32, Reply<Vec<JobRow>>),
-    Watch(JobId, u32, Reply<Watched>),
-    Expire(Timestamp),
-    Stop,
-}
-
-/// The handle to the desk.
-#[derive(Clone)]
-pub struct Desk {
-    commands: mpsc::Sender<Command>,
-}
-
-macro_rules! ask {
-    ($self:ident, $variant:ident $(, $argument:expr)*) => {{
-        let (reply, answer) = oneshot::channel();
-        let stopping = || Fault::new(Code::Unavailable, "the client worker is stopping");
-        $self.commands.send(Command::$variant($($argument,)* reply)).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?
-    }};
-}
-
-impl Desk {
-    /// Loads the live jobs and starts the thread.
-    ///
-    /// # Errors
-    /// [`DeskError`].
-    pub fn start(store: Box<dyn JobStore>) -> Result<(Self, thread::JoinHandle<()>), DeskError> {
-        let live: BTreeMap<JobId, JobRecord> = store.live()?.into_iter().map(|record| (record.id, record)).collect();
-        let (commands, receiver) = mpsc::channel(QUEUE);
-        let thread = thread::Builder::new()
-            .name("job-desk".to_owned())
-            .spawn(move || {
-                Owner {
-                    live,
-                    store,
-                    watchers: Vec::new(),
-                    stopping: false,
-                    missed: HashMap::new(),
-                    silent: HashSet::new(),
-                    attempts: HashMap::new(),
-                }
-                .run(receiver)
-            })
-            .map_err(DeskError::Thread)?;
-        Ok((Self { commands }, thread))
-    }
-
-    /// Stores a new job. The same id with the same request gives the job that there is.
-    ///
-    /// # Errors
-    /// A fault: another request has the id, or another live job is about the same machine.
-    pub async fn submit(&self, new: NewJob) -> Result<JobView, Fault> {
-        ask!(self, Submit, Box::new(new))
-    }
-
-    /// The job that this same request made earlier, if it did.
-    ///
-    /// # Errors
-    /// A fault: another request has the id.
-    pub async fn known(&self, id: JobId, spec: JobSpec) -> Result<Option<JobView>, Fault> {
-        ask!(self, Known, id, Box::new(spec))
-    }
-
-    /// Asks for a job to be stopped; tells whether its host has to be told.
-    ///
-    /// # Errors
-    /// A fault: no such job, or it is over.
-    pub async fn cancel(&self, id: JobId, by: String) -> Result<(JobView, bool), Fault> {
-        ask!(self, Cancel, id, by)
-    }
-
-    /// A host asks whether it may act.
-    ///
-    /// # Errors
-    /// A fault of the store.
-    pub async fn accept(&self, host: HostName, id: JobId) -> Result<Result<(), Denial>, Fault> {
-        ask!(self, Accept, host, id)
-    }
-
-    /// A host will not do a job.
-    ///
-    /// # Errors
-    /// A fault of the store.
-    pub async fn refuse(&self, host: HostName, id: JobId, fault: Fault) -> Result<Result<(), Denial>, Fault> {
-        ask!(self, Refuse, host, id, fault)
-    }
-
-    /// A host tells what happened.
-    ///
-    /// # Errors
-    /// A fault of the store.
-    pub async fn progress(
-        &self,
-        host: HostName,
-        id: JobId,
-        events: Vec<HostEvent>,
-    ) -> Result<Result<(), Denial>, Fault> {
-        ask!(self, Progress, host, id, events)
-    }
-
-    /// A host tells how a job ended.
-    ///
-    /// # Errors
-    /// A fault of the store.
-    pub async fn report(&self, host: HostName, report: Report) -> Result<Result<(), Denial>, Fault> {
-        ask!(self, Report, host, Box::new(report))
-    }
-
-    /// A host is heard of.
-    ///
-    /// # Errors
-    /// A fault of the store.
-    pub async fn heartbeat(&self, host: HostName, beat: Heartbeat) -> Result<Due, Fault> {
-        ask!(self, Heartbeat, host, beat)
-    }
-
-    /// A host is down.
-    pub async fn silent(&self, host: HostName) {
-        // A stopping desk has no more use for it.
-        let _ = self.commands.send(Command::Silent(host)).await;
-    }
-
-    /// These jobs are about to be broadcast: gives what to say, of those that still want it.
-    ///
-    /// # Errors
-    /// A fault of the store.
-    pub async fn offered(&self, jobs: Vec<JobId>) -> Result<Vec<(HostName, Offer)>, Fault> {
-        ask!(self, Offered, jobs)
-    }
-
-    /// The jobs that no host has taken yet.
-    ///
-    /// # Errors
-    /// A fault if the desk is stopping.
-    pub async fn unanswered(&self) -> Result<Vec<(JobId, HostName)>, Fault> {
-        ask!(self, Unanswered)
-    }
-
-    /// The clones under way that will run: their hosts, and the memory that each will take.
-    ///
-    /// # Errors
-    /// A fault if the desk is stopping.
-    pub async fn on_the_way(&self) -> Result<Vec<(HostName, ByteSize)>, Fault> {
-        ask!(self, OnTheWay)
-    }
-
-    /// A job with its story.
-    ///
-    /// # Errors
-    /// A fault: no such job.
-    pub async fn show(&self, id: JobId) -> Result<JobView, Fault> {
-        ask!(self, Show, id)
-    }
-
-    /// The newest jobs first.
-    ///
-    /// # Errors
-    /// A fault of the store.
-    pub async fn list(&self, limit: u32) -> Result<Vec<JobRow>, Fault> {
-        ask!(self, List, limit)
-    }
-
-    /// The events of a job from `after` on; waits until there is one, or the job is over. Give up by dropping it.
-    ///
-    /// # Errors
-    /// A fault: no such job.
-    pub async fn watch(&self, id: JobId, after: u32) -> Result<Watched, Fault> {
-        ask!(self, Watch, id, after)
-    }
-
-    /// The client worker is about to stop: nobody is kept waiting any more.
-    pub async fn stop(&self) {
-        let _ = self.commands.send(Command::Stop).await;
-    }
-
-    /// Forgets jobs that were over before this moment.
-    pub async fn expire(&self, before: Timestamp) {
-        let _ = self.commands.send(Command::Expire(before)).await;
-    }
-}
-
 struct Watcher {
     id: JobId,
     after: u32,
@@ -270,7 +38,7 @@ struct Watcher {
     reply: Reply<Watched>,
 }
 
-struct Owner {
+pub(super) struct Owner {
     live: BTreeMap<JobId, JobRecord>,
     store: Box<dyn JobStore>,
     watchers: Vec<Watcher>,
@@ -321,7 +89,19 @@ fn store_fault(error: &StoreError) -> Fault {
 }
 
 impl Owner {
-    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) fn new(live: BTreeMap<JobId, JobRecord>, store: Box<dyn JobStore>) -> Self {
+        Self {
+            live,
+            store,
+            watchers: Vec::new(),
+            stopping: false,
+            missed: HashMap::new(),
+            silent: HashSet::new(),
+            attempts: HashMap::new(),
+        }
+    }
+
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut waiting = Vec::with_capacity(BATCH);
         while commands.blocking_recv_many(&mut waiting, BATCH) > 0 {
             let mut batch = Batch::default();
@@ -503,7 +283,12 @@ impl Owner {
         let id = new.id;
         batch.digests.insert(id, digest(&new.spec)?);
         batch.before.insert(id, None);
-        let record = JobRecord::new(new, now);
+        let offered = new.reachable && !self.silent.contains(&new.host);
+        let mut record = JobRecord::new(new, now);
+        if offered {
+            // It is about to be broadcast; storing both at once saves a commit on the way to the first step.
+            record.offer(now);
+        }
         let view = record.view();
         self.live.insert(id, record);
         Ok(view)

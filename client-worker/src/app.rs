@@ -94,7 +94,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let bus = Bus { keys, trust: trust.clone(), rep, answerer: handlers, publish: publish_queue, outgoing };
     let mut bus_task = tokio::spawn(bus.run(serving.clone()));
     let mut publish_task = tokio::spawn(bus::publish(published, to_publish, config.timing.beat, serving.clone()));
-    tokio::spawn(follow_register(trust, fleet.clone(), config.clone(), serving.clone()));
+    tokio::spawn(follow_register(trust, fleet.clone(), desk.clone(), config.clone(), serving.clone()));
     tokio::spawn(follow_silence(went_down, desk.clone(), serving.clone()));
     tokio::spawn(forget_old_jobs(desk.clone(), config.jobs.keep, serving.clone()));
     for gate in gates {
@@ -176,10 +176,11 @@ fn enrolled(register: &Register, config: &Config) -> Vec<Enrolled> {
         .collect()
 }
 
-async fn follow_register(trust: Trust, fleet: Fleet, config: Config, stop: CancellationToken) {
+async fn follow_register(trust: Trust, fleet: Fleet, desk: Desk, config: Config, stop: CancellationToken) {
     let mut changes = trust.changes();
     loop {
         let hosts = enrolled(&changes.borrow_and_update().clone(), &config);
+        desk.enrolled(hosts.iter().map(|host| host.name.clone()).collect()).await;
         if fleet.with(move |fleet| fleet.enrol(hosts)).await.is_none() {
             return;
         }

@@ -12,7 +12,7 @@ use maglica_proto::{
     seal::PeerKind,
 };
 use maglica_tests::{
-    cloud::{Builder, Cloud},
+    cloud::{Builder, Cloud, host_name},
     command::finish,
     node::Node,
     peer::Peer,
@@ -361,6 +361,24 @@ fn a_job_whose_host_falls_silent_is_lost_and_found_again() {
         (1, 1, 1),
         "{job:#}"
     );
+}
+
+#[test]
+fn the_jobs_of_a_host_that_is_revoked_end_and_say_that_nothing_is_known() {
+    let mut cloud = impatient().start();
+    cloud.hosts[0].kill9();
+    cloud.hosts[0].start_with("start.start.before=return(abort)");
+    cloud.wait_up(0);
+    let id = cloud.submit(&["vm", "start", VM]);
+    cloud.hosts[0].wait_end(SOON);
+    cloud.wait_job(&id, "lost");
+    cloud.cli(&["host", "revoke", &host_name(0)]).ok();
+    let job = cloud.wait_job(&id, "failed");
+    assert_eq!(job["fault"]["code"], "outcome-unknown", "{job:#}");
+    // It stays so over a restart.
+    cloud.client_worker.restart();
+    cloud.wait_answers();
+    assert_eq!(cloud.job(&id)["state"], "failed");
 }
 
 #[test]

@@ -52,11 +52,20 @@ impl Handlers {
         }
         let on_the_way = self.desk.on_the_way().await?;
         let (asked, asker) = (spec.clone(), by.to_string());
-        let (task, host, why) = self
+        let ((task, host, why), down) = self
             .fleet
-            .with(move |fleet| decide(fleet, &asked, &on_the_way, asker, Instant::now()))
+            .with(move |fleet| {
+                let now = Instant::now();
+                let decision = decide(fleet, &asked, &on_the_way, asker, now)?;
+                let presence = fleet.host(&decision.1).map(|entry| fleet.presence(entry, now));
+                Ok((decision, presence == Some(Presence::Down)))
+            })
             .await
             .ok_or_else(stopping)??;
+        if down {
+            // The fleet tells the desk so at its next look, which may be too late for this job.
+            self.desk.silent(host.clone()).await;
+        }
         let reachable = self.delivery.reaches(&host);
         let view = self.desk.submit(NewJob { id, spec, task, host, why, by: by.to_string(), reachable }).await?;
         self.delivery.job();

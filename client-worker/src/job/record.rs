@@ -266,6 +266,22 @@ impl JobRecord {
         }
     }
 
+    /// Its host was shut out and will never speak again: an administrator's word that ends it.
+    pub fn host_revoked(&mut self, now: Timestamp) {
+        let vm = self.spec.vm();
+        let fault = match self.phase {
+            Phase::Queued | Phase::Offered => {
+                Fault::new(Code::HostDown, format!("host {} was revoked before it took the job", self.host))
+            }
+            Phase::Running { .. } | Phase::Lost { .. } => Fault::new(
+                Code::OutcomeUnknown,
+                format!("host {} was revoked while it had the job: what became of {vm} is not known", self.host),
+            ),
+            Phase::Ended { .. } => return,
+        };
+        self.end(JobState::Failed { fault: fault.about(vm.to_string()) }, now);
+    }
+
     fn merge(&mut self, events: Vec<HostEvent>, now: Timestamp) {
         for event in events {
             if let HostEventKind::StepProgress { .. } = event.what {

@@ -78,6 +78,7 @@ enum Said {
     Silent,
     Heard,
     Forgotten,
+    Revoked,
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -91,6 +92,7 @@ fn said() -> impl Strategy<Value = Said> {
         Just(Said::Silent),
         Just(Said::Heard),
         Just(Said::Forgotten),
+        Just(Said::Revoked),
     ]
 }
 
@@ -116,6 +118,10 @@ proptest! {
                 Said::Silent => job.host_silent(now),
                 Said::Heard => job.heard(now),
                 Said::Forgotten => job.forgotten(now),
+                Said::Revoked => {
+                    job.host_revoked(now);
+                    prop_assert!(job.is_over());
+                }
             }
             if before.is_over() {
                 prop_assert_eq!(&job, &before, "a final state never changes");

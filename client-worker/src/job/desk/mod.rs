@@ -3,7 +3,10 @@
 
 mod owner;
 
-use std::{collections::BTreeMap, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+};
 
 use maglica_proto::{
     fault::{Code, Fault},
@@ -68,6 +71,7 @@ enum Command {
     Report(HostName, Box<Report>, Reply<Result<(), Denial>>),
     Heartbeat(HostName, Heartbeat, Reply<Due>),
     Silent(HostName),
+    Enrolled(BTreeSet<HostName>),
     Offered(Vec<JobId>, Reply<Vec<(HostName, Offer)>>),
     Unanswered(Reply<Vec<(JobId, HostName)>>),
     OnTheWay(Reply<Vec<(HostName, ByteSize)>>),
@@ -181,6 +185,12 @@ impl Desk {
     pub async fn silent(&self, host: HostName) {
         // A stopping desk has no more use for it.
         let _ = self.commands.send(Command::Silent(host)).await;
+    }
+
+    /// These are the hosts that are let in: jobs of others end, for nobody will ever speak of them.
+    pub async fn enrolled(&self, hosts: BTreeSet<HostName>) {
+        // A stopping desk hears it at the next start.
+        let _ = self.commands.send(Command::Enrolled(hosts)).await;
     }
 
     /// These jobs are about to be broadcast: gives what to say, of those that still want it.

@@ -220,6 +220,15 @@ impl Owner {
                 }
                 self.silent.insert(host);
             }
+            Command::Enrolled(hosts) => {
+                let shut_out =
+                    self.live.values().filter(|record| !hosts.contains(&record.host)).map(|record| record.id);
+                for id in shut_out.collect::<Vec<_>>() {
+                    if let Some(record) = self.touch(id, batch) {
+                        record.host_revoked(now);
+                    }
+                }
+            }
             Command::Offered(ids, reply) => {
                 let offers = ids.into_iter().filter_map(|id| self.offer(id, now, batch)).collect();
                 batch.answer(reply, Ok(offers));

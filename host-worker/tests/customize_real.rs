@@ -273,6 +273,9 @@ async fn real_cancel_during_the_start_ends_the_appliance_and_leaves_nothing() {
 
 /// The Debian image's disk, if `scripts/image` has built it.
 fn debian_image() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("MAGLICA_TEST_IMAGE") {
+        return Some(named.into());
+    }
     let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/image");
     let images = std::fs::read_dir(cache).ok()?.flatten().map(|entry| entry.path());
     let mut images: Vec<PathBuf> = images.filter(|path| path.extension().is_some_and(|end| end == "qcow2")).collect();
@@ -282,10 +285,7 @@ fn debian_image() -> Option<PathBuf> {
 
 #[tokio::test]
 async fn real_debian_image_is_rewritten_and_a_second_time_changes_nothing() {
-    let Some(image) = debian_image() else {
-        tracing::info!("skipped: scripts/image has not built the Debian image");
-        return;
-    };
+    let image = debian_image().expect("the Debian image is built: scripts/image --path");
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("overlay.qcow2");
     let (backing, overlay) = (image.to_string_lossy(), disk.to_string_lossy());

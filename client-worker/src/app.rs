@@ -27,9 +27,10 @@ use crate::{
     },
     fleet::{Fleet, FleetState, Limits, state::Enrolled},
     gate::{self, Gate, GateLimits, PortKind},
-    handler::Handlers,
+    handler::{Handlers, status::Since},
     job::{Desk, delivery::Delivery, store::SqliteStore},
     local,
+    ping::Pings,
     trust::{Register, Trust},
 };
 
@@ -83,7 +84,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
 
     let (outgoing, to_publish) = bus::outgoing();
+    let counted = |port, gate: &Gate| (port, gate.counters());
     let handlers = Arc::new(Handlers {
+        pings: Pings::start(),
+        gates: vec![counted("ask", &gates[0]), counted("publish", &gates[1])],
+        fingerprint: keys.public().fingerprint(),
+        since: Since::now(),
         desk: desk.clone(),
         delivery,
         fleet: fleet.clone(),

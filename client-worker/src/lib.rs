@@ -24,6 +24,7 @@ pub mod gate;
 pub mod handler;
 pub mod job;
 pub mod local;
+pub mod ping;
 pub mod placement;
 pub mod similar;
 pub mod trust;

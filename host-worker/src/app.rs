@@ -95,6 +95,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let customizer = Arc::new(Guestfs::new(tools.clone(), scratch));
     let means = Means { link: link.clone(), ledger, host, customizer, tools, inventory: inventory.clone() };
     let runner = Runner::start(means, entries, config.host.jobs, stop.clone());
+    let answers = link.clone();
     let pulse = Pulse { link, runner: runner.clone(), inventory, every: config.timing.heartbeat, poke: poked };
     tokio::spawn(pulse.run(stop.clone()));
 
@@ -106,6 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             broadcast = heard.recv() => match broadcast {
                 Some(maglica_proto::host::Broadcast::Offer(offer)) => runner.offer(offer),
                 Some(maglica_proto::host::Broadcast::Cancel { job }) => runner.cancel(job),
+                Some(maglica_proto::host::Broadcast::Ping { number }) => answers.pong(number),
                 None => break,
             },
             // The runner answering is what "alive" means.

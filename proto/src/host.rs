@@ -37,6 +37,11 @@ pub enum Broadcast {
         /// Which.
         job: JobId,
     },
+    /// Say [`HostRequest::Pong`] with this number, at once.
+    Ping {
+        /// Tells one ping from another.
+        number: u64,
+    },
 }
 
 /// A job that the host has and has not yet seen acknowledged.
@@ -111,6 +116,11 @@ pub enum HostRequest {
     },
     /// A job has ended here.
     Report(Box<Report>),
+    /// The answer to [`Broadcast::Ping`].
+    Pong {
+        /// Its number.
+        number: u64,
+    },
 }
 
 /// Why a host may not do a job.

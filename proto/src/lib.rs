@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`name`], [`units`], [`id`], [`net`] | validated names, sizes, times, ids and addresses: checked once, at the edge |
 //! | [`request`] | what an operator asks of the client worker, and the answers |
+//! | [`status`] | how the client worker is, for `maglica status` and monitors |
 //! | [`host`] | what a host worker reports and asks, and what is broadcast to it |
 //! | [`job`] | a job: what it should do, its life, its events, its outcome |
 //! | [`inventory`] | what a host has: domains, images, pools, capacity |
@@ -31,6 +32,7 @@ pub mod name;
 pub mod net;
 pub mod request;
 pub mod seal;
+pub mod status;
 #[cfg(feature = "transport")]
 pub mod transport;
 pub mod units;

@@ -9,8 +9,12 @@ use crate::{
     job::{JobEvent, JobRow, JobSpec, JobView},
     key::{Fingerprint, Secret, TokenId},
     name::{DomainName, HostName, OperatorName},
+    status::Status,
     units::{ByteSize, Timestamp},
 };
+
+/// How many jobs one [`Request::SubmitMany`] may hold: its answer has to fit into one message.
+pub const SUBMIT_MAX: usize = 1000;
 
 /// What an operator may do. Each role includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,6 +62,16 @@ pub enum Request {
     },
     /// All hosts.
     HostList,
+    /// How long it takes to say something to hosts, sealed, and hear the answer.
+    HostPing {
+        /// Which; none: all.
+        #[serde(default)]
+        hosts: Vec<HostName>,
+        /// How long to wait for the slowest, in milliseconds; the client worker has a bound of its own.
+        wait_ms: u32,
+    },
+    /// How the client worker is.
+    Status,
     /// The last jobs, newest first.
     JobList {
         /// How many at the most.
@@ -83,6 +97,11 @@ pub enum Request {
         id: JobId,
         /// What.
         spec: JobSpec,
+    },
+    /// Do all of these, each as by [`Request::Submit`]: one that is refused keeps none of the others back.
+    SubmitMany {
+        /// At most [`SUBMIT_MAX`].
+        jobs: Vec<Submission>,
     },
     /// Stop this job.
     JobCancel {
@@ -126,6 +145,15 @@ pub enum Request {
     OperatorList,
 }
 
+/// One of several jobs that are submitted together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// Made by the asker.
+    pub id: JobId,
+    /// What.
+    pub spec: JobSpec,
+}
+
 /// A token's stored half: whoever holds the token itself can enrol with it, once, until it expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {
@@ -146,10 +174,12 @@ impl Request {
             | Self::VmList { .. }
             | Self::VmShow { .. }
             | Self::HostList
+            | Self::HostPing { .. }
+            | Self::Status
             | Self::JobList { .. }
             | Self::JobShow { .. }
             | Self::JobWatch { .. } => Role::Viewer,
-            Self::Submit { .. } | Self::JobCancel { .. } => Role::Operator,
+            Self::Submit { .. } | Self::SubmitMany { .. } | Self::JobCancel { .. } => Role::Operator,
             Self::HostInvite { .. }
             | Self::HostAccept { .. }
             | Self::HostRevoke { .. }
@@ -167,10 +197,13 @@ impl Request {
             Self::VmList { .. } => "vm-list",
             Self::VmShow { .. } => "vm-show",
             Self::HostList => "host-list",
+            Self::HostPing { .. } => "host-ping",
+            Self::Status => "status",
             Self::JobList { .. } => "job-list",
             Self::JobShow { .. } => "job-show",
             Self::JobWatch { .. } => "job-watch",
             Self::Submit { .. } => "submit",
+            Self::SubmitMany { .. } => "submit-many",
             Self::JobCancel { .. } => "job-cancel",
             Self::HostInvite { .. } => "host-invite",
             Self::HostAccept { .. } => "host-accept",
@@ -203,6 +236,18 @@ pub enum Answer {
     Hosts {
         /// All, pending ones last.
         hosts: Vec<HostRow>,
+    },
+    /// To [`Request::HostPing`].
+    Pings {
+        /// One for each host that was asked for, by name.
+        pings: Vec<Ping>,
+    },
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::SubmitMany`].
+    Submitted {
+        /// One for each job, in the order of the request.
+        results: Vec<Result<JobRow, Fault>>,
     },
     /// To [`Request::JobList`].
     Jobs {
@@ -398,6 +443,21 @@ pub struct HostRow {
     /// Its pools.
     #[serde(default)]
     pub pools: Vec<Pool>,
+}
+
+/// How long a host took to answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Which.
+    pub host: HostName,
+    /// Whether it is there.
+    pub presence: Presence,
+    /// From saying it to hearing the answer, as the client worker measured it, in microseconds; none: no answer in time.
+    #[serde(default)]
+    pub took_us: Option<u64>,
+    /// When it was last heard of.
+    #[serde(default)]
+    pub heard: Option<Timestamp>,
 }
 
 /// An operator in a list.

@@ -8,7 +8,7 @@ use maglica_proto::{
     fault::Code,
     id::JobId,
     job::{JobSpec, VmRef},
-    request::{Answer, Request},
+    request::{Answer, Request, SUBMIT_MAX, Submission},
     seal::PeerKind,
 };
 use maglica_tests::{
@@ -437,4 +437,29 @@ fn a_client_worker_that_is_killed_over_and_over_loses_no_job_and_doubles_none() 
     }
     let jobs = cloud.cli(&["job", "list", "-o", "json"]).ok().json();
     assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(JOBS), "{jobs:#}");
+}
+
+#[test]
+fn several_jobs_are_submitted_at_once_and_each_is_taken_or_refused_by_itself() {
+    let cloud = cloud().start();
+    let ids: Vec<JobId> = (0..4).map(|_| JobId::generate()).collect();
+    let jobs: Vec<Submission> =
+        ids.iter().zip([VM, "vm1", VM, "vm7"]).map(|(id, vm)| Submission { id: *id, spec: start(vm) }).collect();
+    let ask = |jobs: &[Submission]| {
+        let answer = root(&cloud).ask(&Request::SubmitMany { jobs: jobs.to_vec() }).expect("an answer");
+        let Answer::Submitted { results } = answer else { panic!("{answer:?}") };
+        results.into_iter().map(|result| result.map(|row| row.id).map_err(|fault| fault.code)).collect::<Vec<_>>()
+    };
+    let first = ask(&jobs);
+    assert_eq!(first, [Ok(ids[0]), Ok(ids[1]), Err(Code::Conflict), Err(Code::NotFound)]);
+    for id in &ids[..2] {
+        cloud.wait_job(&id.to_string(), "succeeded");
+    }
+    // The same again is the same jobs; what was refused is judged anew, and now the machine is free.
+    assert_eq!(ask(&jobs)[..3], [Ok(ids[0]), Ok(ids[1]), Ok(ids[2])]);
+    let third = cloud.wait_job(&ids[2].to_string(), "succeeded");
+    assert_eq!(third["outcome"], json!({"outcome": "started", "already": true}));
+    let too_many = vec![jobs[0].clone(); SUBMIT_MAX + 1];
+    let answer = root(&cloud).ask(&Request::SubmitMany { jobs: too_many }).expect("an answer");
+    assert!(matches!(&answer, Answer::Fault { fault } if fault.code == Code::InvalidInput), "{answer:?}");
 }

@@ -1,9 +1,9 @@
 //! How the daemons start, run and end as services.
 
-use std::{os::unix::net::UnixDatagram, time::Duration};
+use std::{io::Write, net::TcpStream, os::unix::net::UnixDatagram, time::Duration};
 
 use maglica_tests::{
-    cloud::Cloud,
+    cloud::{Cloud, host_name},
     command::finish,
     node::Node,
     wait::{SOON, wait_until, when},
@@ -189,4 +189,47 @@ fn the_logs_and_the_store_hold_no_secret() {
         let bytes = std::fs::read(cloud.state_dir(0).join(store)).expect("a store");
         assert!(!bytes.windows(3).any(|window| window == b"$6$"), "{store} holds a password's hash");
     }
+}
+
+#[test]
+fn hosts_are_pinged_through_the_sealed_bus_and_a_silent_one_is_named_without_an_answer() {
+    let mut cloud = Cloud::builder().hosts(2).start();
+    let all = cloud.cli(&["host", "ping", "-c", "3", "-o", "json"]).ok().json();
+    for host in 0..2 {
+        let ping = &all["pings"][host];
+        assert_eq!((&ping["host"], &ping["answered"]), (&host_name(host).into(), &3.into()), "{all:#}");
+        assert!(
+            ping["min_us"].as_u64().is_some_and(|least| least > 0 && least <= ping["max_us"].as_u64().unwrap_or(0))
+        );
+    }
+    cloud.hosts[1].kill9();
+    let output = cloud.cli(&["host", "ping", &host_name(1), "--wait", "1s", "-o", "json"]);
+    assert_eq!((output.code, &output.json()["pings"][0]["answered"]), (3, &0.into()), "{output:?}");
+    assert!(output.stderr.contains("did not answer"), "{output:?}");
+    let unknown = cloud.cli(&["host", "ping", "host7.example.jp"]);
+    assert_eq!(unknown.code, 4, "{unknown:?}");
+}
+
+#[test]
+fn status_counts_hosts_jobs_commits_and_what_was_refused() {
+    let cloud = Cloud::builder().node(Node::new().off("vm0")).start();
+    cloud.cli(&["vm", "start", "vm0"]).ok();
+    TcpStream::connect(cloud.rep_addr())
+        .and_then(|mut stream| stream.write_all(b"GET / HTTP/1.1\r\n\r\n"))
+        .expect("a stranger connects");
+    let status = wait_until("the stranger is counted", SOON, || {
+        let status = cloud.cli(&["status", "-o", "json"]).ok().json();
+        let refused = status["refusals"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|row| row["at"] == "ask" && row["kind"] == "handshake");
+        if refused { Ok(status) } else { Err(format!("{status:#}")) }
+    });
+    assert_eq!(status["hosts"]["up"], 1, "{status:#}");
+    assert_eq!(status["jobs"], serde_json::json!([{"state": "succeeded", "count": 1}]));
+    assert!(status["store"]["commits"].as_u64().is_some_and(|count| count >= 3), "{status:#}");
+    assert!(status["store"]["commit_p50_us"].as_u64().is_some_and(|micros| micros > 0), "{status:#}");
+    let shown = cloud.cli(&["status", "-v"]).ok().stdout;
+    assert!(shown.contains("1 up") && shown.contains("handshake"), "{shown}");
 }

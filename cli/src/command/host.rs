@@ -26,6 +26,8 @@ pub enum Host {
     /// List the hosts.
     #[command(visible_alias = "ls")]
     List,
+    /// Say something to hosts, sealed, and measure how long the answer takes.
+    Ping(super::ping::Asked),
     /// Let a host join: prints one line for it.
     Invite {
         /// Which.
@@ -95,6 +97,7 @@ impl Host {
     pub(super) async fn run(self, app: &mut App<'_>) -> Result<Exit, Error> {
         match self {
             Self::List => list(app).await,
+            Self::Ping(asked) => super::ping::run(app, asked).await,
             Self::Invite { which, terms } => {
                 let name = which.host()?;
                 let said =

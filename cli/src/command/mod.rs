@@ -19,6 +19,8 @@ pub mod image;
 pub mod job;
 pub mod log;
 pub mod operator;
+pub mod ping;
+mod status;
 pub mod vm;
 
 /// A small private cloud of libvirt hosts.
@@ -89,6 +91,8 @@ pub enum Command {
     /// People and programs that may use this command.
     #[command(subcommand)]
     Operator(operator::Operator),
+    /// How the client worker is: hosts, jobs, store, what was refused.
+    Status,
     /// The exit codes.
     #[command(hide = true, long_about = exit_codes())]
     ExitCodes,
@@ -111,6 +115,7 @@ impl Command {
             Self::Job(command) => command.run(app).await,
             Self::Log(command) => command.run(app).await,
             Self::Operator(command) => command.run(app).await,
+            Self::Status => status::run(app).await,
             Self::ExitCodes => app.out.data(&Exit::table()).map(|()| Exit::Ok),
         }
     }

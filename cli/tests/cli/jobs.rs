@@ -95,6 +95,9 @@ impl Script {
             | Request::ImageList
             | Request::VmList { .. }
             | Request::HostList
+            | Request::HostPing { .. }
+            | Request::Status
+            | Request::SubmitMany { .. }
             | Request::JobList { .. }
             | Request::JobCancel { .. }
             | Request::HostInvite { .. }

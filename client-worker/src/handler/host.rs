@@ -55,6 +55,10 @@ impl Handlers {
                 self.desk.refuse(host, job, fault).await.map(stored)
             }
             HostRequest::Progress { job, events } => self.desk.progress(host, job, events).await.map(stored),
+            HostRequest::Pong { number } => {
+                self.pings.pong(host, number);
+                Ok(HostAnswer::Stored)
+            }
             HostRequest::Report(report) => {
                 let job = report.job;
                 tracing::info!(%job, %host, ok = report.result.is_ok(), "reported");

@@ -3,13 +3,17 @@
 //! | file | answers |
 //! | --- | --- |
 //! | [`operator`] | operators: lists and shows, cancel, invite, revoke |
-//! | [`submit`] | an operator's new job: which machine, which host, what the host will be told |
+//! | [`status`] | how the client worker is |
+//! | [`submit`] | an operator's new jobs: from asked to stored |
+//! | [`decide`] | what a new job will be: which machine, which host, what the host will be told |
 //! | [`host`] | host workers: heartbeats, inventory, grants, progress, reports |
 //!
 //! Which role may ask what is checked here and nowhere else, before anything is looked at.
 
+mod decide;
 mod host;
 mod operator;
+pub mod status;
 mod submit;
 
 use std::{sync::Arc, time::SystemTime};
@@ -20,16 +24,18 @@ use maglica_proto::{
     fault::{Code, Fault, chain},
     host::{HostAnswer, HostRequest},
     join::{JoinAnswer, JoinRequest, Joined},
-    key::{PublicKey, TokenId},
+    key::{Fingerprint, PublicKey, TokenId},
     request::{Answer, Request},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
 
+use self::status::{Counted, Since};
 use crate::{
     bus::{Answerer, Asker},
     fleet::Fleet,
     job::{Desk, delivery::Delivery},
+    ping::Pings,
     trust::{Known, Trust},
 };
 
@@ -45,6 +51,14 @@ pub struct Handlers {
     pub trust: Trust,
     /// Weights, times and ports.
     pub config: Config,
+    /// Pings under way.
+    pub pings: Pings,
+    /// What the gates let in and refused.
+    pub gates: Vec<Counted>,
+    /// The client worker's key.
+    pub fingerprint: Fingerprint,
+    /// When it started.
+    pub since: Since,
     /// One placement at a time, so that each sees the ones before it.
     pub placing: Mutex<()>,
 }

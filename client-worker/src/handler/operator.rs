@@ -1,21 +1,24 @@
 //! What operators ask.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use maglica_proto::{
     fault::Fault,
-    name::OperatorName,
-    request::{Answer, HostRow, Presence, Request},
+    name::{HostName, OperatorName},
+    request::{Answer, HostRow, Ping, Presence, Request},
 };
 
 use super::{Handlers, stopping};
-use crate::trust::register::InvitedAs;
+use crate::{fleet::state::HostEntry, trust::register::InvitedAs};
 
 /// The longest that a watcher is kept waiting before it hears that nothing happened.
 const WATCH_MAX: Duration = Duration::from_secs(25);
+/// The longest that answers to a ping are waited for.
+const PING_MAX: Duration = Duration::from_secs(10);
 /// The most jobs in a list.
 const JOBS_MAX: u32 = 1000;
 
@@ -43,6 +46,8 @@ impl Handlers {
                 view.map(|view| Answer::Vm(Box::new(view)))
             }
             Request::HostList => self.host_list().await,
+            Request::HostPing { hosts, wait_ms } => self.host_ping(hosts, wait_ms).await,
+            Request::Status => Ok(Answer::Status(Box::new(self.status().await?))),
             Request::JobList { limit } => Ok(Answer::Jobs { jobs: self.desk.list(limit.min(JOBS_MAX)).await? }),
             Request::JobShow { id } => Ok(Answer::Job(Box::new(self.desk.show(id).await?))),
             Request::JobWatch { id, after, wait_ms } => {
@@ -66,6 +71,11 @@ impl Handlers {
             Request::Submit { id, spec } => {
                 tracing::info!(job = %id, operator = %by, verb = spec.verb(), vm = %spec.vm(), "submitted");
                 Ok(Answer::Job(Box::new(self.submit(by, id, spec).await?)))
+            }
+            Request::SubmitMany { jobs } => {
+                tracing::info!(operator = %by, count = jobs.len(), "submitted together");
+                let results = self.submit_many(by, jobs).await?;
+                Ok(Answer::Submitted { results: results.into_iter().map(|view| view.map(|view| view.row)).collect() })
             }
             Request::JobCancel { id } => {
                 tracing::info!(job = %id, operator = %by, "cancel asked");
@@ -103,6 +113,40 @@ impl Handlers {
             }
             Request::OperatorList => Ok(Answer::Operators { operators: self.trust.now().operator_rows() }),
         }
+    }
+
+    async fn host_ping(&self, hosts: Vec<HostName>, wait_ms: u32) -> Result<Answer, Fault> {
+        let asked = self.fleet.with(move |fleet| {
+            let now = Instant::now();
+            let rows = |entry: &HostEntry| Ping {
+                host: entry.enrolled.name.clone(),
+                presence: fleet.presence(entry, now),
+                took_us: None,
+                heard: entry.heard,
+            };
+            if hosts.is_empty() {
+                return Ok(fleet.hosts().map(rows).collect::<Vec<_>>());
+            }
+            let named: BTreeSet<HostName> = hosts.into_iter().collect();
+            named.iter().map(|name| fleet.known_host(name).map(rows)).collect()
+        });
+        let mut pings: Vec<Ping> = asked.await.ok_or_else(stopping)??;
+        let sessions = self.delivery.reachable();
+        let reachable: Vec<HostName> =
+            pings.iter().map(|ping| &ping.host).filter(|host| sessions.contains(*host)).cloned().collect();
+        let wait = Duration::from_millis(wait_ms.into()).min(PING_MAX);
+        let begun = Instant::now();
+        let answers = self.pings.gather(reachable.len(), wait, |number| {
+            for host in reachable {
+                self.delivery.ping(host, number);
+            }
+        });
+        let answers = answers.await;
+        for ping in &mut pings {
+            let took = answers.get(&ping.host).map(|at| at.saturating_duration_since(begun));
+            ping.took_us = took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+        Ok(Answer::Pings { pings })
     }
 
     async fn host_list(&self) -> Result<Answer, Fault> {

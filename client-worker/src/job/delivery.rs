@@ -3,7 +3,8 @@
 //! answer to its first heartbeat, which goes past this file.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -41,16 +42,21 @@ impl Delivery {
         Self { pokes, publisher }
     }
 
-    /// Whether this host has a session in which it can be told of a job.
+    /// The hosts that have a session, in which they can be told of a job.
     #[must_use]
-    pub fn reaches(&self, host: &HostName) -> bool {
-        self.publisher.reachable().contains(host)
+    pub fn reachable(&self) -> Arc<BTreeSet<HostName>> {
+        self.publisher.reachable()
     }
 
     /// There is a new job.
     pub fn job(&self) {
         // When the queue is full the loop is about to look at everything anyway.
         let _ = self.pokes.try_send(Poke::Job);
+    }
+
+    /// Says a ping. One that finds no room in the queue is lost, and shows as unanswered.
+    pub fn ping(&self, host: HostName, number: u64) {
+        self.publisher.publish(host, Broadcast::Ping { number });
     }
 
     /// A job that runs on this host is to be stopped.

@@ -3,12 +3,16 @@
 //! A commit is all or nothing and durable when it returns (`synchronous=FULL`). The rows are readable with `sqlite3`:
 //! `select id, verb, vm, host, state from jobs`. The file holds password hashes of jobs under way, so it is its owner's only.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use maglica_proto::{
     id::JobId,
     job::{JobEvent, JobRow},
-    units::Timestamp,
+    status::JobCount,
+    units::{ByteSize, Timestamp},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -94,6 +98,11 @@ pub trait JobStore: Send {
     /// # Errors
     /// [`StoreError`].
     fn recent(&self, limit: u32) -> Result<Vec<JobRow>, StoreError>;
+    /// How many jobs there are in each state, and what the store takes on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn counts(&self) -> Result<(Vec<JobCount>, ByteSize), StoreError>;
     /// Stores these changes: all or none, and for good when it returns.
     ///
     /// # Errors
@@ -124,6 +133,7 @@ create table if not exists jobs (
 ) strict;
 create index if not exists jobs_live on jobs (over) where over = 0;
 create index if not exists jobs_newest on jobs (submitted desc);
+create index if not exists jobs_state on jobs (state);
 create table if not exists events (
     job text not null references jobs (id) on delete cascade,
     seq integer not null,
@@ -140,6 +150,7 @@ const NETWORK_FILE_SYSTEMS: [i64; 3] = [0x6969, 0xff53_4d42, 0xfe53_4d42];
 /// Jobs in an SQLite file.
 pub struct SqliteStore {
     connection: Connection,
+    path: PathBuf,
 }
 
 fn fail(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
@@ -174,7 +185,7 @@ impl SqliteStore {
         }
         connection.execute_batch(SCHEMA).map_err(fail("make the tables"))?;
         connection.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(fail("write the version"))?;
-        Ok(Self { connection })
+        Ok(Self { connection, path: path.to_owned() })
     }
 
     fn read(&self, id: &str, record: &str) -> Result<JobRecord, StoreError> {
@@ -235,6 +246,24 @@ impl JobStore for SqliteStore {
         rows.iter()
             .map(|(id, row)| serde_json::from_str(row).map_err(|source| StoreError::Corrupt { id: id.clone(), source }))
             .collect()
+    }
+
+    fn counts(&self) -> Result<(Vec<JobCount>, ByteSize), StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("select state, count(*) from jobs group by state order by state")
+            .map_err(fail("count jobs"))?;
+        let rows = statement
+            .query_map([], |row| Ok(JobCount { state: row.get(0)?, count: row.get::<_, i64>(1)?.unsigned_abs() }))
+            .and_then(Iterator::collect)
+            .map_err(fail("count jobs"))?;
+        let files = ["", "-wal"].map(|end| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(end);
+            // The log is not there before the first commit.
+            std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+        });
+        Ok((rows, ByteSize::bytes(files.into_iter().sum())))
     }
 
     fn commit(&mut self, changes: &[Change<'_>]) -> Result<(), StoreError> {

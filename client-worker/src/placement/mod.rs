@@ -5,7 +5,9 @@
 
 use maglica_proto::{
     fault::{Code, Fault},
+    job::Task,
     name::{DomainName, HostName},
+    net::MacAddr,
     request::{ImageState, Presence},
     units::ByteSize,
 };
@@ -27,6 +29,32 @@ pub struct Candidate {
     pub image: Option<(ImageState, ByteSize)>,
     /// What is wrong with the image's disks there, if anything is.
     pub trouble: Option<String>,
+}
+
+/// A clone on its way to a host.
+#[derive(Debug, Clone)]
+pub struct Coming {
+    /// To which.
+    pub host: HostName,
+    /// The memory that it will take; none if it is not to be started.
+    pub memory: Option<ByteSize>,
+    /// The addresses that it will have.
+    pub macs: Vec<MacAddr>,
+}
+
+impl Coming {
+    /// What a task is going to bring to its host, if it is a clone.
+    #[must_use]
+    pub fn of(host: &HostName, task: &Task) -> Option<Self> {
+        match task {
+            Task::Clone(task) => Some(Self {
+                host: host.clone(),
+                memory: task.spec.start.then_some(task.memory),
+                macs: task.macs.clone(),
+            }),
+            Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) => None,
+        }
+    }
 }
 
 /// What is wanted.

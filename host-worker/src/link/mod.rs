@@ -88,6 +88,12 @@ impl Link {
         }
     }
 
+    /// Answers a ping, without waiting. One that finds the queue full is left out: this host is too busy to be quick.
+    pub fn pong(&self, number: u64) {
+        let (reply, _) = oneshot::channel();
+        let _ = self.calls.try_send((HostRequest::Pong { number }, reply));
+    }
+
     /// The present session, told anew whenever it changes.
     #[must_use]
     pub fn channel(&self) -> watch::Receiver<Option<Channel>> {

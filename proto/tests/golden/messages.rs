@@ -9,9 +9,11 @@ use maglica_proto::{
     job::JobState,
     join::{JoinAnswer, JoinRequest, Joined},
     request::{
-        Answer, HostRow, ImageRow, ImageState, Invite, OperatorRow, Presence, Request, Role, VmCursor, VmRow, VmView,
+        Answer, HostRow, ImageRow, ImageState, Invite, OperatorRow, Ping, Presence, Request, Role, Submission,
+        VmCursor, VmRow, VmView,
     },
     seal::{Hello, Welcome},
+    status::{HostCounts, JobCount, PortStatus, Refused, Status, StoreStatus},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -154,11 +156,20 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("vm-show", Request::VmShow { name: name("vm0.example.jp"), host: None }),
         ("vm-show-on", Request::VmShow { name: name("vm0.example.jp"), host: Some(name("host0.example.jp")) }),
         ("host-list", Request::HostList),
+        ("host-ping", Request::HostPing { hosts: vec![name("host0.example.jp")], wait_ms: 2000 }),
+        ("host-ping-all", Request::HostPing { hosts: Vec::new(), wait_ms: 2000 }),
+        ("status", Request::Status),
         ("job-list", Request::JobList { limit: 50 }),
         ("job-show", Request::JobShow { id: job() }),
         ("job-watch", Request::JobWatch { id: job(), after: 3, wait_ms: 25_000 }),
         ("submit-clone", Request::Submit { id: job(), spec: job_specs()[0].1.clone() }),
         ("submit-stop", Request::Submit { id: job(), spec: job_specs()[4].1.clone() }),
+        (
+            "submit-many",
+            Request::SubmitMany {
+                jobs: job_specs().into_iter().map(|(_, spec)| Submission { id: job(), spec }).collect(),
+            },
+        ),
         ("job-cancel", Request::JobCancel { id: job() }),
         ("host-invite", Request::HostInvite { name: name("host0.example.jp"), invite: invite() }),
         ("host-accept", Request::HostAccept { name: name("host0.example.jp"), fingerprint }),
@@ -169,7 +180,8 @@ fn requests() -> Vec<(&'static str, Request)> {
     ];
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "image-list" => Request::ImageList, "vm-list" => Request::VmList { .. }, "vm-show" => Request::VmShow { .. },
-        "host-list" => Request::HostList, "job-list" => Request::JobList { .. }, "job-show" => Request::JobShow { .. },
+        "host-list" => Request::HostList, "host-ping" => Request::HostPing { .. }, "status" => Request::Status,
+        "submit-many" => Request::SubmitMany { .. }, "job-list" => Request::JobList { .. }, "job-show" => Request::JobShow { .. },
         "job-watch" => Request::JobWatch { .. }, "submit" => Request::Submit { .. }, "job-cancel" => Request::JobCancel { .. },
         "host-invite" => Request::HostInvite { .. }, "host-accept" => Request::HostAccept { .. },
         "host-revoke" => Request::HostRevoke { .. }, "operator-add" => Request::OperatorAdd { .. },
@@ -180,6 +192,25 @@ fn requests() -> Vec<(&'static str, Request)> {
 /// Each verb with the role that it takes.
 pub(crate) fn verbs() -> BTreeMap<String, String> {
     requests().iter().map(|(_, request)| (request.verb().to_owned(), request.role().as_str().to_owned())).collect()
+}
+
+fn ping(presence: Presence, took_us: Option<u64>) -> Ping {
+    Ping { host: name("host0.example.jp"), presence, took_us, heard: took_us.map(|_| at(5)) }
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        fingerprint: key().public().fingerprint(),
+        started: at(0),
+        uptime_ms: 86_400_000,
+        memory: gib(1),
+        hosts: HostCounts { up: 3, suspect: 1, down: 1, pending: 1 },
+        jobs: vec![JobCount { state: "running".to_owned(), count: 2 }],
+        store: StoreStatus { size: gib(1), commits: 210, failed: 1, commit_p50_us: 240, commit_p99_us: 900 },
+        ports: vec![PortStatus { port: "ask".to_owned(), open: 4, accepted: 90 }],
+        refusals: vec![Refused { at: "session".to_owned(), kind: "unknown-key".to_owned(), count: 7 }],
+    }
 }
 
 fn answers() -> Vec<(&'static str, Answer)> {
@@ -231,6 +262,9 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("vm", Answer::Vm(Box::new(view(domain())))),
         ("vm-bare", Answer::Vm(Box::new(view(bare_domain())))),
         ("hosts", Answer::Hosts { hosts }),
+        ("pings", Answer::Pings { pings: vec![ping(Presence::Up, Some(1480)), ping(Presence::Down, None)] }),
+        ("status", Answer::Status(Box::new(status()))),
+        ("submitted", Answer::Submitted { results: vec![Ok(job_row(JobState::Queued)), Err(fault())] }),
         ("jobs", Answer::Jobs { jobs: job_states().into_iter().map(|(_, state)| job_row(state)).collect() }),
         ("job", Answer::Job(Box::new(job_view(succeeded(), None)))),
         ("job-running", Answer::Job(Box::new(job_view(JobState::Running, Some(progress()))))),
@@ -250,7 +284,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
     ];
     let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
     covers!(values, "images" => Answer::Images(_), "vms" => Answer::Vms { .. }, "vm" => Answer::Vm(_),
-        "hosts" => Answer::Hosts { .. }, "jobs" => Answer::Jobs { .. }, "job" => Answer::Job(_), "watch" => Answer::Watch { .. },
+        "hosts" => Answer::Hosts { .. }, "pings" => Answer::Pings { .. }, "status" => Answer::Status(_),
+        "submitted" => Answer::Submitted { .. }, "jobs" => Answer::Jobs { .. }, "job" => Answer::Job(_), "watch" => Answer::Watch { .. },
         "operators" => Answer::Operators { .. }, "done" => Answer::Done, "fault" => Answer::Fault { .. });
     answers
 }
@@ -278,11 +313,12 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
         ("progress", HostRequest::Progress { job: job(), events: host_events() }),
         ("report", report(Ok(outcomes()[0].1.clone()))),
         ("report-fault", report(Err(fault()))),
+        ("pong", HostRequest::Pong { number: 7 }),
     ];
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "heartbeat" => HostRequest::Heartbeat(_), "inventory" => HostRequest::Inventory { .. },
         "accept" => HostRequest::Accept { .. }, "refuse" => HostRequest::Refuse { .. }, "progress" => HostRequest::Progress { .. },
-        "report" => HostRequest::Report(_));
+        "report" => HostRequest::Report(_), "pong" => HostRequest::Pong { .. });
     let devices: Vec<DiskDevice> = disk_devices().into_iter().map(|(_, device)| device).collect();
     assert!(devices.len() + 2 <= 10, "each kind of device has a domain to be in");
     requests
@@ -320,7 +356,8 @@ fn broadcasts() -> Vec<(&'static str, Broadcast)> {
     let mut broadcasts: Vec<_> =
         names.into_iter().zip(offers()).map(|(name, offer)| (name, Broadcast::Offer(offer))).collect();
     broadcasts.push(("cancel", Broadcast::Cancel { job: job() }));
+    broadcasts.push(("ping", Broadcast::Ping { number: 7 }));
     let values: Vec<_> = broadcasts.iter().map(|(_, broadcast)| broadcast).collect();
-    covers!(values, "offer" => Broadcast::Offer(_), "cancel" => Broadcast::Cancel { .. });
+    covers!(values, "offer" => Broadcast::Offer(_), "cancel" => Broadcast::Cancel { .. }, "ping" => Broadcast::Ping { .. });
     broadcasts
 }

@@ -108,6 +108,7 @@ impl SimulatedHost {
                         Broadcast::Offer(offer) => self.take(offer).await?,
                         // Whatever it was, it is done already.
                         Broadcast::Cancel { .. } => {}
+                        Broadcast::Ping { number } => drop(self.call(HostRequest::Pong { number }).await?),
                     }
                 }
                 () = tokio::time::sleep_until(beat) => beat = Instant::now() + self.heartbeat().await?,

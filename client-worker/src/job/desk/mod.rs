@@ -1,6 +1,7 @@
 //! The desk: one thread owns the live jobs and the store. Whatever is asked of it in one moment becomes one commit;
 //! nobody is answered before that commit has returned, and when it fails everything is as it was and each asker hears so.
 
+mod commits;
 mod owner;
 
 use std::{
@@ -12,9 +13,11 @@ use maglica_proto::{
     fault::{Code, Fault},
     host::{Denial, Heartbeat, Offer, Report},
     id::JobId,
-    job::{HostEvent, HostEventKind, JobEvent, JobRow, JobSpec, JobView},
+    job::{HostEvent, HostEventKind, JobEvent, JobRow, JobView},
     name::HostName,
-    units::{ByteSize, Timestamp},
+    request::Submission,
+    status::{JobCount, StoreStatus},
+    units::Timestamp,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,6 +26,7 @@ use super::{
     record::{JobRecord, NewJob},
     store::{JobStore, StoreError},
 };
+use crate::placement::Coming;
 
 /// How many commands may wait; beyond it askers wait in turn.
 const QUEUE: usize = 4096;
@@ -62,8 +66,8 @@ pub struct Watched {
 type Reply<T> = oneshot::Sender<Result<T, Fault>>;
 
 enum Command {
-    Submit(Box<NewJob>, Reply<JobView>),
-    Known(JobId, Box<JobSpec>, Reply<Option<JobView>>),
+    Submit(Vec<NewJob>, Reply<Vec<Result<JobView, Fault>>>),
+    Known(Vec<Submission>, Reply<Vec<Option<Result<JobView, Fault>>>>),
     Cancel(JobId, String, Reply<(JobView, bool)>),
     Accept(HostName, JobId, Reply<Result<(), Denial>>),
     Refuse(HostName, JobId, Fault, Reply<Result<(), Denial>>),
@@ -74,9 +78,10 @@ enum Command {
     Enrolled(BTreeSet<HostName>),
     Offered(Vec<JobId>, Reply<Vec<(HostName, Offer)>>),
     Unanswered(Reply<Vec<(JobId, HostName)>>),
-    OnTheWay(Reply<Vec<(HostName, ByteSize)>>),
+    Coming(Reply<Vec<Coming>>),
     Show(JobId, Reply<JobView>),
     List(u32, Reply<Vec<JobRow>>),
+    Status(Reply<(Vec<JobCount>, StoreStatus)>),
     Watch(JobId, u32, Reply<Watched>),
     Expire(Timestamp),
     Stop,
@@ -112,20 +117,21 @@ impl Desk {
         Ok((Self { commands }, thread))
     }
 
-    /// Stores a new job. The same id with the same request gives the job that there is.
+    /// Stores new jobs, each as if alone: the same id with the same request gives the job that there is; a fault if
+    /// another request has the id, or another live job is about the same machine.
     ///
     /// # Errors
-    /// A fault: another request has the id, or another live job is about the same machine.
-    pub async fn submit(&self, new: NewJob) -> Result<JobView, Fault> {
-        ask!(self, Submit, Box::new(new))
+    /// A fault of the store: none of them is stored.
+    pub async fn submit(&self, new: Vec<NewJob>) -> Result<Vec<Result<JobView, Fault>>, Fault> {
+        ask!(self, Submit, new)
     }
 
-    /// The job that this same request made earlier, if it did.
+    /// For each, the job that this same request made earlier, if it did; a fault if another request has the id.
     ///
     /// # Errors
-    /// A fault: another request has the id.
-    pub async fn known(&self, id: JobId, spec: JobSpec) -> Result<Option<JobView>, Fault> {
-        ask!(self, Known, id, Box::new(spec))
+    /// A fault if the desk is stopping.
+    pub async fn known(&self, jobs: Vec<Submission>) -> Result<Vec<Option<Result<JobView, Fault>>>, Fault> {
+        ask!(self, Known, jobs)
     }
 
     /// Asks for a job to be stopped; tells whether its host has to be told.
@@ -209,12 +215,12 @@ impl Desk {
         ask!(self, Unanswered)
     }
 
-    /// The clones under way that will run: their hosts, and the memory that each will take.
+    /// The clones under way.
     ///
     /// # Errors
     /// A fault if the desk is stopping.
-    pub async fn on_the_way(&self) -> Result<Vec<(HostName, ByteSize)>, Fault> {
-        ask!(self, OnTheWay)
+    pub async fn coming(&self) -> Result<Vec<Coming>, Fault> {
+        ask!(self, Coming)
     }
 
     /// A job with its story.
@@ -231,6 +237,14 @@ impl Desk {
     /// A fault of the store.
     pub async fn list(&self, limit: u32) -> Result<Vec<JobRow>, Fault> {
         ask!(self, List, limit)
+    }
+
+    /// How many jobs there are in each state, and how the store is.
+    ///
+    /// # Errors
+    /// A fault of the store.
+    pub async fn status(&self) -> Result<(Vec<JobCount>, StoreStatus), Fault> {
+        ask!(self, Status)
     }
 
     /// The events of a job from `after` on; waits until there is one, or the job is over. Give up by dropping it.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use maglica_proto::{
@@ -10,17 +10,21 @@ use maglica_proto::{
     fault::{Code, Fault, chain},
     host::{Denial, Heartbeat, Offer},
     id::JobId,
-    job::{HostEventKind, JobSpec, JobView, Task},
+    job::{HostEventKind, JobSpec, JobView},
     name::{DomainName, HostName},
+    status::StoreStatus,
     units::Timestamp,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Command, Due, Reply, Watched};
-use crate::job::{
-    record::{JobRecord, NewJob},
-    store::{Change, JobStore, StoreError},
+use super::{Command, Due, Reply, Watched, commits::Commits};
+use crate::{
+    job::{
+        record::{JobRecord, NewJob},
+        store::{Change, JobStore, StoreError},
+    },
+    placement::Coming,
 };
 
 /// How many commands one commit takes at most, so that the first of them does not wait for ever.
@@ -50,6 +54,7 @@ pub(super) struct Owner {
     silent: HashSet<HostName>,
     /// Broadcasts so far; only numbers for people and logs, so not stored.
     attempts: HashMap<JobId, u32>,
+    commits: Commits,
 }
 
 /// Answers an asker, unless the commit failed.
@@ -98,6 +103,7 @@ impl Owner {
             missed: HashMap::new(),
             silent: HashSet::new(),
             attempts: HashMap::new(),
+            commits: Commits::default(),
         }
     }
 
@@ -131,7 +137,9 @@ impl Owner {
             Ok(())
         } else {
             crate::failpoint("store.before-commit");
+            let begun = Instant::now();
             let stored = self.store.commit(&changes);
+            self.commits.took(begun.elapsed(), stored.is_err());
             crate::failpoint("store.after-commit");
             stored
         };
@@ -178,12 +186,12 @@ impl Owner {
     fn carry_out(&mut self, command: Command, now: Timestamp, batch: &mut Batch) {
         match command {
             Command::Submit(new, reply) => {
-                let answer = self.submit(*new, now, batch);
-                batch.answer(reply, answer);
+                let answer = new.into_iter().map(|new| self.submit(new, now, batch)).collect();
+                batch.answer(reply, Ok(answer));
             }
-            Command::Known(id, spec, reply) => {
-                let answer = self.known(id, &spec, batch);
-                batch.answer(reply, answer);
+            Command::Known(jobs, reply) => {
+                let answer = jobs.iter().map(|job| self.known(job.id, &job.spec, batch).transpose()).collect();
+                batch.answer(reply, Ok(answer));
             }
             Command::Cancel(id, by, reply) => {
                 let answer = match self.touch(id, batch) {
@@ -241,15 +249,10 @@ impl Owner {
                     .map(|record| (record.id, record.host.clone()));
                 batch.answer(reply, Ok(jobs.collect()));
             }
-            Command::OnTheWay(reply) => {
-                let jobs =
-                    self.live.values().filter(|record| !record.is_over()).filter_map(|record| match &record.task {
-                        Task::Clone(task) if task.spec.start => Some((record.host.clone(), task.memory)),
-                        Task::Clone(_) | Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) => {
-                            None
-                        }
-                    });
-                batch.answer(reply, Ok(jobs.collect()));
+            Command::Coming(reply) => {
+                let open = self.live.values().filter(|record| !record.is_over());
+                let coming = open.filter_map(|record| Coming::of(&record.host, &record.task)).collect();
+                batch.answer(reply, Ok(coming));
             }
             Command::Show(id, reply) => {
                 let answer = self.find(id).map(|record| record.view());
@@ -257,6 +260,13 @@ impl Owner {
             }
             Command::List(limit, reply) => {
                 let answer = self.store.recent(limit).map_err(|error| store_fault(&error));
+                batch.answer(reply, answer);
+            }
+            Command::Status(reply) => {
+                let answer = self.store.counts().map_err(|error| store_fault(&error)).map(|(jobs, size)| {
+                    let store = StoreStatus { size, ..self.commits.status() };
+                    (jobs, store)
+                });
                 batch.answer(reply, answer);
             }
             Command::Watch(id, after, reply) => match self.find(id) {

@@ -24,6 +24,7 @@ use crate::{
     bus::{
         self, Bus,
         port::{PubPort, RepPort},
+        refused::Refused,
     },
     fleet::{Fleet, FleetState, Limits, state::Enrolled},
     gate::{self, Gate, GateLimits, PortKind},
@@ -85,6 +86,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let (outgoing, to_publish) = bus::outgoing();
     let counted = |port, gate: &Gate| (port, gate.counters());
+    let refused: Arc<Refused> = Arc::default();
     let handlers = Arc::new(Handlers {
         pings: Pings::start(),
         gates: vec![counted("ask", &gates[0]), counted("publish", &gates[1])],
@@ -96,8 +98,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         trust: trust.clone(),
         config: config.clone(),
         placing: Mutex::new(()),
+        refused: refused.clone(),
     });
-    let bus = Bus { keys, trust: trust.clone(), rep, answerer: handlers, publish: publish_queue, outgoing };
+    let bus = Bus { keys, trust: trust.clone(), rep, answerer: handlers, publish: publish_queue, outgoing, refused };
     let mut bus_task = tokio::spawn(bus.run(serving.clone()));
     let mut publish_task = tokio::spawn(bus::publish(published, to_publish, config.timing.beat, serving.clone()));
     tokio::spawn(follow_register(trust, fleet.clone(), desk.clone(), config.clone(), serving.clone()));

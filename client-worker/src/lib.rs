@@ -14,6 +14,7 @@
 //! | [`fleet`] | which hosts are there, and what they have |
 //! | [`placement`] | on which host a clone is made |
 //! | [`trust`] | the register of keys |
+//! | [`meter`] | how often what strangers cause is said in the log |
 //! | [`local`] | what makes it work on one machine without being set up |
 //! | [`app`] | puts it together, and takes it down in order |
 
@@ -24,6 +25,7 @@ pub mod gate;
 pub mod handler;
 pub mod job;
 pub mod local;
+pub mod meter;
 pub mod ping;
 pub mod placement;
 pub mod similar;

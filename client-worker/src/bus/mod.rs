@@ -3,19 +3,25 @@
 //! | file | owns |
 //! | --- | --- |
 //! | [`port`] | the raw `zeromq` sockets behind the gate: opaque frames in and out |
+//! | [`door`] | handshakes, in a task of their own |
 //! | [`sessions`] | whose session is which, and how long |
+//! | [`turns`] | how much one key may have under way |
+//! | [`refused`] | what was refused and why: counters, and a log that a flood does not fill |
 //! | this file | the one task that opens what comes in, has it answered elsewhere, and seals what goes out |
 //!
 //! Identity is the session's key, looked up in the register at every message, and never a field of the message. A
 //! request is answered by a task of its own, so that no peer waits for another; exactly one answer a request.
 
+mod door;
 pub mod port;
+pub mod refused;
 pub mod sessions;
+pub mod turns;
 
 use std::{
     collections::BTreeSet,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -26,20 +32,22 @@ use maglica_proto::{
     key::{KeyPair, PublicKey, TokenId},
     name::{HostName, OperatorName},
     request::Role,
-    seal::{
-        Header, Kind, PeerKind, Refusal, Responder, SealError, Session, Welcome, beat, header::BEAT_TOPIC, refusal,
-    },
+    seal::{Header, Kind, PeerKind, Refusal, Session, beat, header::BEAT_TOPIC, refusal},
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    door::{Answered, Door},
     port::{Peer, PortError, PubPort, RepPort, RepReplier},
-    sessions::{Entry, Sessions},
+    refused::{Refused, Who},
+    sessions::Sessions,
+    turns::{Turn, Turns},
 };
 use crate::trust::{Known, Trust};
 
-/// How many requests may be under way, long polls included. Beyond it an asker hears `busy`.
+/// How many requests may be under way, long polls included. Beyond it an asker hears `busy`. Hosts have as many of their own,
+/// so that no number of operators keeps them out.
 const IN_FLIGHT: usize = 4096;
 /// How many broadcasts may wait. A lost one is said again.
 const PUBLISH_QUEUE: usize = 4096;
@@ -59,8 +67,8 @@ pub enum Asker {
 
 /// Answers opened requests: the body of a request in, the body of the answer out.
 pub trait Answerer: Send + Sync + 'static {
-    /// Answers.
-    fn answer(self: Arc<Self>, asker: Asker, body: Vec<u8>) -> impl Future<Output = Vec<u8>> + Send;
+    /// Answers. What takes work waits for its `turn` first.
+    fn answer(self: Arc<Self>, asker: Asker, turn: &Turn, body: Vec<u8>) -> impl Future<Output = Vec<u8>> + Send;
 }
 
 /// Says broadcasts to hosts. Never waits: what cannot be said now is lost, and said again by whoever cares.
@@ -113,6 +121,8 @@ pub struct Bus<A> {
     pub publish: PublishQueue,
     /// Where sealed broadcasts go, see [`publish`].
     pub outgoing: mpsc::Sender<Outgoing>,
+    /// What is refused.
+    pub refused: Arc<Refused>,
 }
 
 /// Publishes sealed messages and the beat, until `stop`.
@@ -155,13 +165,16 @@ impl<A: Answerer> Bus<A> {
     /// # Errors
     /// The socket failed for good.
     pub async fn run(self, stop: CancellationToken) -> Result<(), PortError> {
-        let Self { keys, trust, mut rep, answerer, mut publish, outgoing } = self;
+        let Self { keys, trust, mut rep, answerer, mut publish, outgoing, refused } = self;
+        let mut door = Door::start(keys, trust.clone(), refused.clone());
         let mut desk = Reception {
             replier: rep.replier(),
-            keys,
             trust,
             answerer,
+            refused,
             sessions: Sessions::default(),
+            turns: Turns::default(),
+            hosts_in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
         };
         let mut sweep = tokio::time::interval(SWEEP);
@@ -170,10 +183,11 @@ impl<A: Answerer> Bus<A> {
                 () = stop.cancelled() => return Ok(()),
                 received = rep.recv() => {
                     let (peer, message) = received?;
-                    if desk.receive(peer, &message).await {
+                    if desk.receive(&peer, message, &mut door) {
                         publish.reachable.send_replace(Arc::new(desk.sessions.hosts()));
                     }
                 }
+                Some(answered) = door.next() => desk.welcome(answered),
                 next = publish.queue.recv() => {
                     let Some((host, broadcast)) = next else { return Ok(()) };
                     if let Some(sealed) = desk.seal(&host, &broadcast) {
@@ -181,9 +195,13 @@ impl<A: Answerer> Bus<A> {
                         let _ = outgoing.try_send(sealed);
                     }
                 }
-                _ = sweep.tick() => if desk.sessions.sweep(Instant::now()) {
-                    publish.reachable.send_replace(Arc::new(desk.sessions.hosts()));
-                },
+                _ = sweep.tick() => {
+                    desk.turns.sweep();
+                    desk.refused.say_rest();
+                    if desk.sessions.sweep(Instant::now()) {
+                        publish.reachable.send_replace(Arc::new(desk.sessions.hosts()));
+                    }
+                }
             }
         }
     }
@@ -191,156 +209,111 @@ impl<A: Answerer> Bus<A> {
 
 struct Reception<A> {
     replier: RepReplier,
-    keys: KeyPair,
     trust: Trust,
     answerer: Arc<A>,
+    refused: Arc<Refused>,
     sessions: Sessions,
+    turns: Turns,
+    hosts_in_flight: Arc<Semaphore>,
     in_flight: Arc<Semaphore>,
 }
 
 impl<A: Answerer> Reception<A> {
     /// Takes a message; tells whether the set of reachable hosts may have changed.
-    async fn receive(&mut self, peer: Peer, message: &[u8]) -> bool {
-        let result = match Header::split(message) {
-            Ok((header, _)) => match header.kind {
-                Kind::Request => return self.request(peer, &header, message),
-                Kind::HelloHost | Kind::HelloOperator | Kind::JoinHost | Kind::JoinOperator => {
-                    self.shake_hands(message).await
-                }
-                Kind::Welcome | Kind::Answer | Kind::Broadcast | Kind::Refusal | Kind::Beat => Err(Refusal::Unverified),
-            },
-            Err(_) => Err(Refusal::Unverified),
+    fn receive(&mut self, peer: &Peer, message: Bytes, door: &mut Door) -> bool {
+        let header = match Header::split(&message) {
+            Ok((header, _)) => header,
+            Err(_) => {
+                self.refuse(peer, Refusal::Unverified, refused::Kind::Alien, Who::Stranger, "a message");
+                return false;
+            }
         };
-        let answer = result.unwrap_or_else(|why| {
-            tracing::info!(%why, "refused a stranger");
-            refusal(why)
-        });
-        self.replier.reply(&peer, answer.into());
+        match header.kind {
+            Kind::Request => return self.request(peer, &header, &message),
+            Kind::HelloHost | Kind::HelloOperator | Kind::JoinHost | Kind::JoinOperator => {
+                if !door.knock(peer, message) {
+                    self.refuse(peer, Refusal::Busy, refused::Kind::Busy, Who::Stranger, "a handshake");
+                }
+            }
+            Kind::Welcome | Kind::Answer | Kind::Broadcast | Kind::Refusal | Kind::Beat => {
+                self.refuse(peer, Refusal::Unverified, refused::Kind::Alien, Who::Stranger, "a message");
+            }
+        }
         false
     }
 
-    async fn shake_hands(&mut self, message: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let responder = Responder::read(&self.keys, message).map_err(|error| match error {
-            SealError::Version { .. } => Refusal::Version,
-            SealError::Malformed(_)
-            | SealError::Refused(_)
-            | SealError::Verify { .. }
-            | SealError::Misplaced(_)
-            | SealError::Replayed(_)
-            | SealError::TooLarge(_)
-            | SealError::Payload(_)
-            | SealError::Key(_) => Refusal::Unverified,
-        })?;
-        let (name, psk, token) = if responder.join {
-            let register = self.trust.now();
-            let token = responder.hello.token.clone().ok_or(Refusal::Unverified)?;
-            if register.lookup(&responder.key) == Err(Refusal::Revoked) {
-                return Err(Refusal::Revoked);
-            }
-            let psk = register.psk(&token, &responder.key, SystemTime::now().into()).ok_or(Refusal::Unverified)?;
-            (responder.hello.name.clone(), Some(psk.clone()), Some(token))
-        } else {
-            (self.recognise(&responder).await?, None, None)
-        };
-        let topic = (responder.peer == PeerKind::Host && !responder.join).then(random_topic).transpose()?;
-        let welcome = Welcome {
-            protocol: responder.protocol(),
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            name,
-            topic: topic.clone(),
-        };
-        let (key, peer) = (responder.key, responder.peer);
-        let (answer, session) = responder.accept(&welcome, psk.as_ref()).map_err(|_| Refusal::Unverified)?;
-        let now = Instant::now();
-        self.sessions.add(
-            Entry { session: Arc::new(session), key, peer, token, topic, host: None, confirmed: false, last: now },
-            now,
-        );
-        Ok(answer)
+    fn refuse(&self, peer: &Peer, word: Refusal, kind: refused::Kind, who: Who<'_>, what: &str) {
+        self.refused.note(kind, who, what);
+        self.replier.reply(peer, refusal(word).into());
     }
 
-    /// The name that an enrolled key has; a host with a new key is noted as waiting at the door.
-    async fn recognise(&self, responder: &Responder) -> Result<String, Refusal> {
-        match (self.trust.now().lookup(&responder.key), responder.peer) {
-            (Ok(Known::Host(name)), PeerKind::Host) => Ok(name.to_string()),
-            (Ok(Known::Operator(name, _)), PeerKind::Operator) => Ok(name.to_string()),
-            (Ok(Known::Host(_) | Known::Operator(..)), _) => Err(Refusal::UnknownKey),
-            (Err(Refusal::UnknownKey), PeerKind::Host) => {
-                let Ok(name) = HostName::new(responder.hello.name.clone()) else { return Err(Refusal::UnknownKey) };
-                let (key, now) = (responder.key, SystemTime::now().into());
-                let known = self.trust.now().pending().iter().any(|pending| pending.key == key);
-                if !known {
-                    tracing::info!(host = %name, fingerprint = %key.fingerprint(), "a host asks to be let in");
-                }
-                // In memory only, so this cannot fail on a full disk.
-                let _ = self
-                    .trust
-                    .change(|register| {
-                        register.knock(name, key, now);
-                        Ok(())
-                    })
-                    .await;
-                Err(Refusal::Pending)
+    fn welcome(&mut self, answered: Answered) {
+        let Answered { peer, result } = answered;
+        let message = match result {
+            Ok((entry, message)) => {
+                self.sessions.add(*entry, Instant::now());
+                message
             }
-            (Err(why), _) => Err(why),
-        }
+            Err(word) => refusal(word),
+        };
+        self.replier.reply(&peer, message.into());
     }
 
-    fn request(&mut self, peer: Peer, header: &Header, message: &[u8]) -> bool {
-        let refuse = |why: Refusal| {
-            self.replier.reply(&peer, refusal(why).into());
-        };
+    fn request(&mut self, peer: &Peer, header: &Header, message: &[u8]) -> bool {
         let Some(entry) = self.sessions.get(header.session) else {
-            refuse(Refusal::NoSession);
+            self.refuse(peer, Refusal::NoSession, refused::Kind::NoSession, Who::Stranger, "a message");
             return false;
         };
         let (session, key, joins) = (entry.session.clone(), entry.key, entry.token.is_some());
         let opened = match session.open(Kind::Request, message) {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(key = %entry.key.fingerprint(), error = chain(&error), "refused a message");
-                refuse(Refusal::Unverified);
+                self.refuse(peer, Refusal::Unverified, refused::Kind::of(&error), Who::Key(&key), "a sealed message");
                 return false;
             }
         };
-        let asker = match (&entry.token, self.trust.now().lookup(&entry.key)) {
-            (Some(token), _) => Asker::Joiner(entry.key, token.clone()),
+        let asker = match (&entry.token, self.trust.now().lookup(&key)) {
+            (Some(token), _) => Asker::Joiner(key, token.clone()),
             (None, Ok(Known::Host(name))) if entry.peer == PeerKind::Host => Asker::Host(name),
             (None, Ok(Known::Operator(name, role))) if entry.peer == PeerKind::Operator => Asker::Operator(name, role),
             (None, Ok(_)) => {
-                refuse(Refusal::UnknownKey);
+                self.refuse(
+                    peer,
+                    Refusal::UnknownKey,
+                    refused::Kind::UnknownKey,
+                    Who::Key(&key),
+                    "a key in its session",
+                );
                 return false;
             }
             (None, Err(why)) => {
-                tracing::info!(key = %entry.key.fingerprint(), %why, "refused a key in its session");
                 self.sessions.remove(header.session);
-                self.replier.reply(&peer, refusal(why).into());
+                self.refuse(peer, why, refused::Kind::word(why), Who::Key(&key), "a key in its session");
                 return true;
             }
         };
-        let host = match &asker {
-            Asker::Host(name) => Some(name.clone()),
-            Asker::Operator(..) | Asker::Joiner(..) => None,
+        let (host, pool) = match &asker {
+            Asker::Host(name) => (Some(name.clone()), &self.hosts_in_flight),
+            Asker::Operator(..) | Asker::Joiner(..) => (None, &self.in_flight),
         };
         let changed = self.sessions.confirm(header.session, host, Instant::now());
-        match self.in_flight.clone().try_acquire_owned() {
-            Ok(permit) => {
-                let (answerer, replier) = (self.answerer.clone(), self.replier.clone());
-                let trust = self.trust.clone();
-                tokio::spawn(async move {
-                    let body = answerer.answer(asker, opened.body).await;
-                    // A watcher may have been shut out while it was kept waiting.
-                    match trust.now().lookup(&key) {
-                        Err(why) if !joins => drop(replier.reply(&peer, refusal(why).into())),
-                        Ok(_) | Err(_) => reply_sealed(&session, &replier, &peer, opened.counter, &body),
-                    }
-                    drop(permit);
-                });
+        let permit = pool.clone().try_acquire_owned().ok();
+        let turn = permit.and_then(|permit| Some((permit, self.turns.enter(&key, &asker, message.len())?)));
+        let Some((permit, turn)) = turn else {
+            self.refuse(peer, Refusal::Busy, refused::Kind::Busy, Who::Key(&key), "a request");
+            return changed;
+        };
+        let (answerer, replier, peer) = (self.answerer.clone(), self.replier.clone(), peer.clone());
+        let trust = self.trust.clone();
+        tokio::spawn(async move {
+            let body = answerer.answer(asker, &turn, opened.body).await;
+            // A watcher may have been shut out while it was kept waiting.
+            match trust.now().lookup(&key) {
+                Err(why) if !joins => drop(replier.reply(&peer, refusal(why).into())),
+                Ok(_) | Err(_) => reply_sealed(&session, &replier, &peer, opened.counter, &body),
             }
-            Err(_) => {
-                self.replier.reply(&peer, refusal(Refusal::Busy).into());
-            }
-        }
+            drop(permit);
+        });
         changed
     }
 
@@ -369,11 +342,4 @@ fn reply_sealed(session: &Session, replier: &RepReplier, peer: &Peer, re: u64, b
             replier.reply(peer, refusal(Refusal::Busy).into());
         }
     }
-}
-
-/// A topic that nobody can guess; it ends in a delimiter, for a subscription is a prefix.
-fn random_topic() -> Result<String, Refusal> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(|_| Refusal::Busy)?;
-    Ok(format!("s/{:032x}/", u128::from_be_bytes(bytes)))
 }

@@ -4,7 +4,7 @@
 //! session that a host is using nor cost memory for long.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +17,13 @@ use maglica_proto::{
 
 /// How many sessions may wait for their first request; the oldest goes first.
 const UNCONFIRMED_MAX: usize = 4096;
+/// The same of one key. A peer asks as soon as it has its session, so few ever wait; who shakes hands and says nothing
+/// pushes out its own.
+const UNCONFIRMED_OF_KEY: usize = 256;
+/// How many sessions an operator's key may have: each command makes one. The oldest goes first, and is made anew when needed.
+const SESSIONS_OF_OPERATOR: usize = 1024;
+/// How many a host may have: the present one, and old ones with answers under way.
+const SESSIONS_OF_HOST: usize = 16;
 /// How long one may wait for it.
 const UNCONFIRMED_FOR: Duration = Duration::from_secs(15);
 /// How long a session lives without a request. Peers make a new one every hour anyway.
@@ -44,11 +51,19 @@ pub struct Entry {
     pub last: Instant,
 }
 
+/// The sessions of one key, oldest first.
+#[derive(Debug, Default)]
+struct OfKey {
+    unconfirmed: VecDeque<SessionId>,
+    confirmed: VecDeque<SessionId>,
+}
+
 /// All sessions.
 #[derive(Default)]
 pub struct Sessions {
     entries: HashMap<SessionId, Entry>,
     unconfirmed: usize,
+    keys: HashMap<PublicKey, OfKey>,
     current: HashMap<HostName, SessionId>,
 }
 
@@ -67,8 +82,12 @@ impl Sessions {
                 oldest.into_iter().for_each(|id| self.remove(id));
             }
         }
+        let of_key = self.keys.entry(entry.key).or_default();
+        of_key.unconfirmed.push_back(entry.session.id());
+        let surplus = (of_key.unconfirmed.len() > UNCONFIRMED_OF_KEY).then(|| of_key.unconfirmed[0]);
         self.unconfirmed += 1;
         self.entries.insert(entry.session.id(), entry);
+        surplus.into_iter().for_each(|id| self.remove(id));
     }
 
     /// A session.
@@ -84,9 +103,15 @@ impl Sessions {
         if std::mem::replace(&mut entry.confirmed, true) {
             return false;
         }
+        entry.host.clone_from(&host);
         self.unconfirmed -= 1;
+        let of_key = self.keys.entry(entry.key).or_default();
+        of_key.unconfirmed.retain(|other| *other != id);
+        of_key.confirmed.push_back(id);
+        let most = if host.is_some() { SESSIONS_OF_HOST } else { SESSIONS_OF_OPERATOR };
+        let surplus = (of_key.confirmed.len() > most).then(|| of_key.confirmed[0]);
+        surplus.into_iter().for_each(|id| self.remove(id));
         let Some(host) = host else { return false };
-        entry.host = Some(host.clone());
         self.current.insert(host, id);
         true
     }
@@ -97,7 +122,15 @@ impl Sessions {
             if !entry.confirmed {
                 self.unconfirmed -= 1;
             }
-            self.current.retain(|_, current| *current != id);
+            if let Some(of_key) = self.keys.get_mut(&entry.key) {
+                of_key.unconfirmed.retain(|other| *other != id);
+                of_key.confirmed.retain(|other| *other != id);
+            }
+            if let Some(host) = &entry.host
+                && self.current.get(host) == Some(&id)
+            {
+                self.current.remove(host);
+            }
         }
     }
 
@@ -128,6 +161,11 @@ impl Sessions {
         self.unconfirmed = self.entries.values().filter(|entry| !entry.confirmed).count();
         let entries = &self.entries;
         self.current.retain(|_, id| entries.contains_key(id));
+        self.keys.retain(|_, of_key| {
+            of_key.unconfirmed.retain(|id| entries.contains_key(id));
+            of_key.confirmed.retain(|id| entries.contains_key(id));
+            !(of_key.unconfirmed.is_empty() && of_key.confirmed.is_empty())
+        });
         before != self.current.len()
     }
 }
@@ -171,6 +209,37 @@ mod tests {
         assert_eq!(sessions.of_host(&host).unwrap().session.id(), id);
         sessions.sweep(now + UNCONFIRMED_FOR);
         assert_eq!((sessions.entries.len(), sessions.unconfirmed), (1, 0));
+    }
+
+    #[test]
+    fn a_key_that_makes_sessions_without_end_loses_its_oldest_and_nobody_elses() {
+        let (mut sessions, now, host) = (Sessions::default(), Instant::now(), HostName::new("h1").unwrap());
+        let other = entry(now);
+        let others = other.session.id();
+        sessions.add(other, now);
+        sessions.confirm(others, None, now);
+        let key = KeyPair::generate().unwrap().public();
+        let add = |sessions: &mut Sessions, host: Option<HostName>, confirm: bool| {
+            let entry = Entry { key, ..entry(now) };
+            let id = entry.session.id();
+            sessions.add(entry, now);
+            if confirm {
+                sessions.confirm(id, host, now);
+            }
+            id
+        };
+        let first = add(&mut sessions, Some(host.clone()), true);
+        let ids: Vec<_> = (0..SESSIONS_OF_HOST).map(|_| add(&mut sessions, Some(host.clone()), true)).collect();
+        assert!(sessions.get(first).is_none() && sessions.get(ids[0]).is_some());
+        assert_eq!(sessions.of_host(&host).map(|entry| entry.session.id()), ids.last().copied());
+        for _ in 0..2 * UNCONFIRMED_OF_KEY {
+            add(&mut sessions, None, false);
+        }
+        assert_eq!(sessions.unconfirmed, UNCONFIRMED_OF_KEY);
+        assert_eq!(sessions.of_host(&host).map(|entry| entry.session.id()), ids.last().copied());
+        assert_eq!(sessions.entries.len(), 1 + SESSIONS_OF_HOST + UNCONFIRMED_OF_KEY);
+        sessions.sweep(now + IDLE_FOR);
+        assert!(sessions.entries.is_empty() && sessions.keys.is_empty() && sessions.current.is_empty());
     }
 
     #[test]

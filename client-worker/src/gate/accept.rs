@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use maglica_proto::transport::bucket::{Bucket, Rate};
 use maglica_proto::transport::budget::Share;
 use maglica_proto::transport::forward::{ForwardError, Identity, Shared, admit, forward, fresh_identity};
 use tokio::net::{TcpStream, UnixStream};
@@ -16,11 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::addresses::Addresses;
 use super::{Gate, GateLimits, PortKind, Refusal};
+use crate::meter::{Meter, WINDOW};
 
 /// Without descriptors `accept` fails at once and again: wait for connections to end instead of turning in circles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Strangers must not fill the log: a few lines at once, then one a second.
-const LOG_RATE: Rate = Rate { per_second: 1.0, burst: 20.0 };
 
 type Ended = Result<(Id, Result<(), ForwardError>), JoinError>;
 
@@ -35,7 +33,8 @@ pub(super) struct Loop {
     addresses: Addresses,
     tasks: JoinSet<Result<(), ForwardError>>,
     live: HashMap<Id, Live>,
-    log: Bucket,
+    /// Strangers must not fill the log.
+    log: [Meter; Refusal::ALL.len()],
     pause: Option<Instant>,
 }
 
@@ -46,12 +45,13 @@ impl Loop {
             addresses: Addresses::default(),
             tasks: JoinSet::new(),
             live: HashMap::new(),
-            log: Bucket::new(LOG_RATE, Instant::now()),
+            log: [Meter::new(Instant::now()); Refusal::ALL.len()],
             pause: None,
         }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut rests = tokio::time::interval(WINDOW);
         loop {
             let pause = self.pause;
             // Ends come first, so that their places are free again for those who wait.
@@ -61,6 +61,7 @@ impl Loop {
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 Some(identity) = self.gate.kicks.1.recv() => self.kick(&identity),
                 () = until(pause), if pause.is_some() => self.pause = None,
+                _ = rests.tick() => self.say_rest(),
                 accepted = self.gate.listener.accept(), if pause.is_none() => self.accepted(accepted),
             }
         }
@@ -135,9 +136,22 @@ impl Loop {
 
     fn refused(&mut self, refusal: Refusal, peer: Option<SocketAddr>, why: &dyn std::fmt::Display) {
         self.gate.counters.refused(refusal);
-        if self.log.spend(Instant::now()).is_ok() {
-            let peer: Option<IpAddr> = peer.map(|p| p.ip());
-            tracing::debug!(kind = ?self.gate.kind, refusal = refusal.name(), ?peer, %why, "gate refused a peer");
+        let Some(left_out) = self.log[refusal as usize].note(Instant::now()) else { return };
+        let (port, kind) = (self.gate.kind, refusal.name());
+        let peer: Option<IpAddr> = peer.map(|p| p.ip());
+        if refusal.is_ordinary() {
+            tracing::debug!(?port, kind, ?peer, left_out, %why, "gate refused a peer");
+        } else {
+            tracing::info!(?port, kind, ?peer, left_out, %why, "gate refused a peer");
+        }
+    }
+
+    fn say_rest(&mut self) {
+        let (port, now) = (self.gate.kind, Instant::now());
+        for refusal in Refusal::ALL {
+            if let Some(left_out) = self.log[refusal as usize].rest(now) {
+                tracing::info!(?port, kind = refusal.name(), left_out, "gate refused more of the same kind");
+            }
         }
     }
 }

@@ -78,6 +78,12 @@ impl Refusal {
         Self::Kicked,
     ];
 
+    /// Whether honest peers end like this every day: a port scan, a command that was interrupted, a machine switched off.
+    #[must_use]
+    pub const fn is_ordinary(self) -> bool {
+        matches!(self, Self::HandshakeClosed | Self::Idle | Self::Lost)
+    }
+
     /// The name in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -12,6 +12,7 @@ use maglica_proto::{
 };
 
 use super::{Handlers, stopping};
+use crate::bus::refused::{Kind, Who};
 
 impl Handlers {
     pub(super) async fn host(self: &Arc<Self>, host: HostName, request: HostRequest) -> Result<HostAnswer, Fault> {
@@ -46,31 +47,46 @@ impl Handlers {
                     Ok(HostAnswer::Granted)
                 }
                 Err(why) => {
-                    tracing::info!(%job, %host, ?why, "not granted");
+                    tracing::debug!(%job, %host, ?why, "not granted");
+                    self.refused.note(Kind::Denied, Who::Host(&host), "a grant");
                     Ok(HostAnswer::Denied { why })
                 }
             },
             HostRequest::Refuse { job, fault } => {
-                tracing::info!(%job, %host, %fault, "refused by its host");
-                self.desk.refuse(host, job, fault).await.map(stored)
+                let (code, why) = (fault.code, fault.message.clone());
+                let result = self.desk.refuse(host.clone(), job, fault).await?;
+                if result.is_ok() {
+                    // Quoted, so that it stays one line whatever the host wrote.
+                    tracing::info!(%job, %host, ?code, ?why, "refused by its host");
+                }
+                Ok(self.stored(&host, result))
             }
-            HostRequest::Progress { job, events } => self.desk.progress(host, job, events).await.map(stored),
+            HostRequest::Progress { job, events } => {
+                let result = self.desk.progress(host.clone(), job, events).await?;
+                Ok(self.stored(&host, result))
+            }
             HostRequest::Pong { number } => {
                 self.pings.pong(host, number);
                 Ok(HostAnswer::Stored)
             }
             HostRequest::Report(report) => {
-                let job = report.job;
-                tracing::info!(%job, %host, ok = report.result.is_ok(), "reported");
-                self.desk.report(host, *report).await.map(stored)
+                let (job, ok) = (report.job, report.result.is_ok());
+                let result = self.desk.report(host.clone(), *report).await?;
+                if result.is_ok() {
+                    tracing::info!(%job, %host, ok, "reported");
+                }
+                Ok(self.stored(&host, result))
             }
         }
     }
-}
 
-fn stored(result: Result<(), Denial>) -> HostAnswer {
-    match result {
-        Ok(()) => HostAnswer::Stored,
-        Err(why) => HostAnswer::Denied { why },
+    fn stored(&self, host: &HostName, result: Result<(), Denial>) -> HostAnswer {
+        match result {
+            Ok(()) => HostAnswer::Stored,
+            Err(why) => {
+                self.refused.note(Kind::Denied, Who::Host(host), "what a host says of a job");
+                HostAnswer::Denied { why }
+            }
+        }
     }
 }

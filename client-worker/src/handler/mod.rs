@@ -32,7 +32,11 @@ use tokio::sync::Mutex;
 
 use self::status::{Counted, Since};
 use crate::{
-    bus::{Answerer, Asker},
+    bus::{
+        Answerer, Asker,
+        refused::{Kind, Refused, Who},
+        turns::Turn,
+    },
     fleet::Fleet,
     job::{Desk, delivery::Delivery},
     ping::Pings,
@@ -61,15 +65,17 @@ pub struct Handlers {
     pub since: Since,
     /// One placement at a time, so that each sees the ones before it.
     pub placing: Mutex<()>,
+    /// What is refused.
+    pub refused: Arc<Refused>,
 }
 
 impl Answerer for Handlers {
-    async fn answer(self: Arc<Self>, asker: Asker, body: Vec<u8>) -> Vec<u8> {
+    async fn answer(self: Arc<Self>, asker: Asker, turn: &Turn, body: Vec<u8>) -> Vec<u8> {
         match asker {
             Asker::Operator(name, role) => {
-                let answer = match read::<Request>(&body) {
+                let answer = match self.read::<Request>(Who::Operator(&name), &body) {
                     Ok(request) if role < request.role() => {
-                        tracing::info!(operator = %name, verb = request.verb(), "forbidden");
+                        self.refused.note(Kind::Forbidden, Who::Operator(&name), request.verb());
                         let message = format!(
                             "operator {name} has the role {}; {} takes {}",
                             role.as_str(),
@@ -78,20 +84,22 @@ impl Answerer for Handlers {
                         );
                         Err(Fault::new(Code::Forbidden, message))
                     }
-                    Ok(request) => self.operator(&name, request).await,
+                    Ok(request) => self.operator(&name, request, turn).await,
                     Err(fault) => Err(fault),
                 };
                 write(&answer.unwrap_or_else(|fault| Answer::Fault { fault }))
             }
             Asker::Host(name) => {
-                let answer = match read::<HostRequest>(&body) {
+                let _turn = turn.take().await;
+                let answer = match self.read::<HostRequest>(Who::Host(&name), &body) {
                     Ok(request) => self.host(name, request).await,
                     Err(fault) => Err(fault),
                 };
                 write(&answer.unwrap_or_else(|fault| HostAnswer::Fault { fault }))
             }
             Asker::Joiner(key, token) => {
-                let answer = match read::<JoinRequest>(&body) {
+                let _turn = turn.take().await;
+                let answer = match self.read::<JoinRequest>(Who::Key(&key), &body) {
                     Ok(_) => self.join(key, token).await,
                     Err(fault) => Err(fault),
                 };
@@ -116,22 +124,23 @@ impl Handlers {
         };
         Ok(JoinAnswer::Joined(Joined { name, role, pub_port: self.config.listen.pub_port }))
     }
+
+    fn read<T: DeserializeOwned>(&self, who: Who<'_>, body: &[u8]) -> Result<T, Fault> {
+        // A verb of a newer version ends here too: to the one who asked, that is a matter of versions.
+        codec::decode(body).map_err(|error| {
+            self.refused.note(Kind::Unreadable, who, "a request");
+            let message = format!(
+                "the client worker (version {}) does not understand the request: {}",
+                env!("CARGO_PKG_VERSION"),
+                chain(&error)
+            );
+            Fault::new(Code::Version, message)
+        })
+    }
 }
 
 fn stopping() -> Fault {
     Fault::new(Code::Unavailable, "the client worker is stopping")
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
-    // A verb of a newer version ends here too: to the one who asked, that is a matter of versions.
-    codec::decode(body).map_err(|error| {
-        let message = format!(
-            "the client worker (version {}) does not understand the request: {}",
-            env!("CARGO_PKG_VERSION"),
-            chain(&error)
-        );
-        Fault::new(Code::Version, message)
-    })
 }
 
 fn write<T: Serialize>(answer: &T) -> Vec<u8> {

@@ -13,7 +13,7 @@ use maglica_proto::{
 };
 
 use super::{Handlers, stopping};
-use crate::{fleet::state::HostEntry, trust::register::InvitedAs};
+use crate::{bus::turns::Turn, fleet::state::HostEntry, trust::register::InvitedAs};
 
 /// The longest that a watcher is kept waiting before it hears that nothing happened.
 const WATCH_MAX: Duration = Duration::from_secs(25);
@@ -23,8 +23,35 @@ const PING_MAX: Duration = Duration::from_secs(10);
 const JOBS_MAX: u32 = 1000;
 
 impl Handlers {
-    pub(super) async fn operator(self: &Arc<Self>, by: &OperatorName, request: Request) -> Result<Answer, Fault> {
+    pub(super) async fn operator(
+        self: &Arc<Self>,
+        by: &OperatorName,
+        request: Request,
+        turn: &Turn,
+    ) -> Result<Answer, Fault> {
         let now = SystemTime::now().into();
+        // These are held back on purpose; new jobs wait for the hosts after a start and take their turn then.
+        let waits = match request {
+            Request::JobWatch { .. }
+            | Request::HostPing { .. }
+            | Request::Submit { .. }
+            | Request::SubmitMany { .. } => true,
+            Request::ImageList
+            | Request::VmList { .. }
+            | Request::VmShow { .. }
+            | Request::HostList
+            | Request::JobList { .. }
+            | Request::JobShow { .. }
+            | Request::JobCancel { .. }
+            | Request::HostInvite { .. }
+            | Request::HostAccept { .. }
+            | Request::HostRevoke { .. }
+            | Request::OperatorAdd { .. }
+            | Request::OperatorRevoke { .. }
+            | Request::OperatorList
+            | Request::Status => false,
+        };
+        let _working = if waits { None } else { turn.take().await };
         match request {
             Request::ImageList => {
                 self.fleet.with(|fleet| Answer::Images(fleet.images(Instant::now()))).await.ok_or_else(stopping)
@@ -70,11 +97,11 @@ impl Handlers {
             }
             Request::Submit { id, spec } => {
                 tracing::info!(job = %id, operator = %by, verb = spec.verb(), vm = %spec.vm(), "submitted");
-                Ok(Answer::Job(Box::new(self.submit(by, id, spec).await?)))
+                Ok(Answer::Job(Box::new(self.submit(by, id, spec, turn).await?)))
             }
             Request::SubmitMany { jobs } => {
                 tracing::info!(operator = %by, count = jobs.len(), "submitted together");
-                let results = self.submit_many(by, jobs).await?;
+                let results = self.submit_many(by, jobs, turn).await?;
                 Ok(Answer::Submitted { results: results.into_iter().map(|view| view.map(|view| view.row)).collect() })
             }
             Request::JobCancel { id } => {

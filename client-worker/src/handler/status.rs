@@ -30,6 +30,9 @@ impl Since {
     }
 }
 
+/// Where a message was refused that the gate had let through.
+const ABOVE: &str = "bus";
+
 /// A port and its counters.
 pub type Counted = (&'static str, Arc<GateCounters>);
 
@@ -60,7 +63,18 @@ impl Handlers {
             jobs,
             store,
             ports: self.gates.iter().map(|(port, counters)| of_port(port, counters)).collect(),
-            refusals: self.gates.iter().flat_map(|(port, counters)| refused(port, counters)).collect(),
+            refusals: self
+                .gates
+                .iter()
+                .flat_map(|(port, counters)| refused(port, counters))
+                .chain(
+                    self.refused.snapshot().into_iter().filter(|(_, count)| *count > 0).map(|(kind, count)| Refused {
+                        at: ABOVE.to_owned(),
+                        kind: kind.to_owned(),
+                        count,
+                    }),
+                )
+                .collect(),
         })
     }
 }

@@ -19,7 +19,7 @@ use super::{
     decide::{Decision, decide},
     stopping,
 };
-use crate::{job::record::NewJob, placement::Coming};
+use crate::{bus::turns::Turn, job::record::NewJob, placement::Coming};
 
 /// How long a host has, besides the time to its next heartbeat, to say what it has after the client worker's start.
 const GATHERING: Duration = Duration::from_secs(2);
@@ -30,8 +30,8 @@ const GATHERING_LOOK: Duration = Duration::from_millis(20);
 pub(super) type Taken = Result<JobView, Fault>;
 
 impl Handlers {
-    pub(super) async fn submit(self: &Arc<Self>, by: &OperatorName, id: JobId, spec: JobSpec) -> Taken {
-        let mut results = self.submit_many(by, vec![Submission { id, spec }]).await?;
+    pub(super) async fn submit(self: &Arc<Self>, by: &OperatorName, id: JobId, spec: JobSpec, turn: &Turn) -> Taken {
+        let mut results = self.submit_many(by, vec![Submission { id, spec }], turn).await?;
         results.pop().unwrap_or_else(|| Err(stopping()))
     }
 
@@ -41,12 +41,14 @@ impl Handlers {
         self: &Arc<Self>,
         by: &OperatorName,
         jobs: Vec<Submission>,
+        turn: &Turn,
     ) -> Result<Vec<Taken>, Fault> {
         if jobs.len() > SUBMIT_MAX {
             let message = format!("{} jobs were submitted together, at most {SUBMIT_MAX} can be", jobs.len());
             return Err(Fault::new(Code::InvalidInput, message));
         }
         self.gathered(&jobs).await?;
+        let _working = turn.take().await;
         let _turn = self.placing.lock().await;
         // A repeat is answered before the world is looked at: by now its own machine has the name.
         let mut results = self.desk.known(jobs.clone()).await?;

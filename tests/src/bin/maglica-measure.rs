@@ -22,6 +22,11 @@ use maglica_tests::fleet::asker::Asker;
 /// What stands between two commands that are measured in turn.
 const NEXT: &str = ",";
 
+/// How long a host may take to answer a ping, in milliseconds.
+const PING_MS: u32 = 5000;
+/// Pings before those that count.
+const WARM_UP: usize = 10;
+
 /// Measures.
 #[derive(Parser)]
 #[command(name = "maglica-measure", version)]
@@ -55,6 +60,18 @@ enum What {
         config: PathBuf,
         /// Samples
         #[arg(long, default_value_t = 2000)]
+        runs: usize,
+    },
+    /// `host ping` of one host through one open session: as the client worker measures it, and as the asker sees it
+    Ping {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The host
+        #[arg(long)]
+        host: HostName,
+        /// Samples
+        #[arg(long, default_value_t = 200)]
         runs: usize,
     },
     /// A commit's floor: writes 4 KiB into a file and waits until they are on the disk
@@ -100,6 +117,7 @@ fn run(what: What) -> anyhow::Result<()> {
     match what {
         What::Commands { runs, warmup, accept, commands } => whole_commands(runs, warmup, &accept, &commands),
         What::Roundtrip { config, runs } => runtime.block_on(roundtrip(open(config)?, runs)),
+        What::Ping { config, host, runs } => runtime.block_on(ping(open(config)?, host, runs)),
         What::Disk { folder, runs } => disk(&folder, runs),
         What::Submit { config, host, vm, runs } => runtime.block_on(submit(open(config)?, &host, &vm, runs)),
     }
@@ -160,6 +178,24 @@ fn disk(folder: &Path, runs: usize) -> anyhow::Result<()> {
         samples.push(began.elapsed());
     }
     tell("disk", samples)
+}
+
+async fn ping(mut asker: Asker, host: HostName, runs: usize) -> anyhow::Result<()> {
+    let request = Request::HostPing { hosts: vec![host], wait_ms: PING_MS };
+    let (mut measured, mut seen) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
+    for round in 0..runs + WARM_UP {
+        let begun = Instant::now();
+        let answer = asker.ask(&request).await?;
+        let took = begun.elapsed();
+        let Answer::Pings { pings } = answer else { bail!("host-ping is answered by something else") };
+        let micros = pings.first().and_then(|ping| ping.took_us).context("the host did not answer")?;
+        if round >= WARM_UP {
+            measured.push(Duration::from_micros(micros));
+            seen.push(took);
+        }
+    }
+    tell("ping", measured)?;
+    tell("ping-asked", seen)
 }
 
 async fn roundtrip(mut asker: Asker, runs: usize) -> anyhow::Result<()> {

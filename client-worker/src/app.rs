@@ -39,6 +39,8 @@ use crate::{
 const DOWN_QUEUE: usize = 256;
 /// How often old jobs are forgotten.
 const EXPIRE_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// The pause between two portions of them, in which the desk does what it is there for.
+const EXPIRE_PAUSE: Duration = Duration::from_millis(50);
 /// How long requests under way may take to end when the client worker stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -58,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     local::enrol_root(&config, &keys, &trust).await?;
 
     let store = SqliteStore::open(&state.join("jobs.db"))?;
-    let (desk, desk_thread) = Desk::start(Box::new(store))?;
+    let (desk, desk_thread) = Desk::start(Box::new(store), config.jobs.keep)?;
     let (down, went_down) = mpsc::channel(DOWN_QUEUE);
     let limits = Limits { suspect_after: config.timing.suspect, down_after: config.timing.down };
     let fleet = Fleet::start(FleetState::new(limits, Instant::now()), down, serving.clone());
@@ -180,6 +182,7 @@ fn enrolled(register: &Register, config: &Config) -> Vec<Enrolled> {
         .map(|(name, host)| Enrolled {
             name: name.clone(),
             fingerprint: host.key.fingerprint(),
+            since: host.since,
             weight: config.weight(name),
         })
         .collect()
@@ -222,9 +225,11 @@ async fn forget_old_jobs(desk: Desk, keep: Duration, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {
-                let now = Timestamp::from(SystemTime::now()).as_millis();
-                let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-                desk.expire(Timestamp::from_millis(now.saturating_sub(keep))).await;
+                let before = Timestamp::from(SystemTime::now()).before(keep);
+                // A store that fails says so itself, and is asked again at the next time.
+                while desk.expire(before).await.unwrap_or(false) {
+                    tokio::time::sleep(EXPIRE_PAUSE).await;
+                }
             }
         }
     }

@@ -29,6 +29,7 @@ use crate::{
         Link,
         enrol::{self, Server},
         heartbeat::Pulse,
+        identity::Identity,
         listen::Listener,
     },
     runner::{Means, Runner, ledger::Ledger},
@@ -39,6 +40,8 @@ use crate::{
 const HEARD_QUEUE: usize = 1024;
 /// The pause before something that this host needs to begin (an invitation, libvirtd) is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often the ledger forgets old jobs.
+const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Where KVM is.
 const KVM: &str = "/dev/kvm";
 
@@ -58,11 +61,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Ready means: it does what it can. A client worker that is away is no reason to fail a start.
     notify(&[NotifyState::Ready]);
 
-    let Some((keys, server)) = enrolment(&config, &mut terminate, &mut interrupt).await? else { return Ok(()) };
+    let Some(server) = enrolment(&config, &mut terminate, &mut interrupt).await? else { return Ok(()) };
+    let identity = Identity::load(state.clone())?;
     tracing::info!(
         host = %name,
         server = server.rep,
-        fingerprint = %keys.public().fingerprint(),
+        fingerprint = %identity.speaking().public().fingerprint(),
         version = env!("CARGO_PKG_VERSION"),
         "host worker is up"
     );
@@ -75,7 +79,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let requester = Requester::new(server.rep.clone(), Some(run_dir.clone()), DialLimits::default());
     let hello = Hello::new(env!("CARGO_PKG_VERSION"), name.as_str());
-    let link = Link::start(SealedRequester::new(requester, keys, server.key, PeerKind::Host, hello, None));
+    let keys = identity.speaking().clone();
+    let link = Link::start(SealedRequester::new(requester, keys, server.key, PeerKind::Host, hello, None), identity);
     let (decided, accel) = watch::channel(Accel::Unknown);
     let pace = Pace { poll: config.timing.inventory_poll, full: config.timing.inventory_full };
     let inventory = inventory::start(host.clone(), link.clone(), accel, pace, stop.clone());
@@ -91,6 +96,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     tokio::spawn(listener.run(stop.clone()));
     tokio::spawn(decide_accel(config.host.accel, host.clone(), state, decided, stop.clone()));
+
+    tokio::spawn(forget_old_jobs(ledger.clone(), stop.clone()));
 
     let customizer = Arc::new(Guestfs::new(tools.clone(), scratch));
     let means = Means { link: link.clone(), ledger, host, customizer, tools, inventory: inventory.clone() };
@@ -129,21 +136,17 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// This host's key and its client worker. One that was never enrolled joins by the invitation that the client worker
+/// This host's client worker. One that was never enrolled joins by the invitation that the client worker
 /// of the same machine leaves, and waits for it; none if it is told to stop meanwhile.
-async fn enrolment(
-    config: &Config,
-    terminate: &mut Signal,
-    interrupt: &mut Signal,
-) -> anyhow::Result<Option<(KeyPair, Server)>> {
+async fn enrolment(config: &Config, terminate: &mut Signal, interrupt: &mut Signal) -> anyhow::Result<Option<Server>> {
     let (mut said, file) = (String::new(), enrol::invitation_file(config));
     loop {
         let (keys, server) = enrol::load(config)?;
         if let Some(server) = server {
-            return Ok(Some((keys, server)));
+            return Ok(Some(server));
         }
         let why = match try_invitation(config, &keys, &file).await {
-            Ok(Some(server)) => return Ok(Some((keys, server))),
+            Ok(Some(server)) => return Ok(Some(server)),
             Ok(None) => format!(
                 "not enrolled: there is no invitation in {}; on another machine than the client worker's, run 'maglica host invite' there and 'maglica-host-worker join' here",
                 file.display()
@@ -174,6 +177,22 @@ async fn try_invitation(config: &Config, keys: &KeyPair, file: &PathBuf) -> anyh
         tracing::debug!(error = chain(&error), "the used invitation cannot be removed");
     }
     Ok(Some(server))
+}
+
+/// The ledger does so at each start; this one may run for years.
+async fn forget_old_jobs(ledger: Ledger, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FORGET_EVERY) => {}
+        }
+        let ledger = ledger.clone();
+        match tokio::task::spawn_blocking(move || ledger.forget_old()).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(count)) => tracing::info!(count, "forgot old jobs"),
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "cannot forget old jobs"),
+        }
+    }
 }
 
 /// Finds out how guests run here, as soon as libvirt answers.

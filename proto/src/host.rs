@@ -9,6 +9,7 @@ use crate::{
     id::JobId,
     inventory::Inventory,
     job::{HostEvent, HostEventKind, Outcome, Task},
+    key::PublicKey,
 };
 
 /// A job as it is offered to its host.
@@ -121,6 +122,11 @@ pub enum HostRequest {
         /// Its number.
         number: u64,
     },
+    /// This will be my key. It takes the place of the present one with the first request in a session of its own.
+    Rekey {
+        /// The public half.
+        key: PublicKey,
+    },
 }
 
 /// Why a host may not do a job.
@@ -175,4 +181,11 @@ pub struct BeatAnswer {
     pub want_inventory: bool,
     /// How long to wait for the next heartbeat, in milliseconds.
     pub next_ms: u32,
+    /// Jobs that the host should hold and did not name. If it knows how one ended, it reports that again: the client
+    /// worker's store may have been restored from a backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<JobId>,
+    /// An administrator wants this host to have a new key: [`HostRequest::Rekey`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rekey: bool,
 }

@@ -127,6 +127,13 @@ pub enum Request {
         /// Which.
         name: HostName,
     },
+    /// Have a host make itself a new key. It does so soon, or when it is back; its present key is then never good again.
+    HostRekey {
+        /// Which.
+        name: HostName,
+        /// The key that is to go, so that a repeat does not replace the next one as well.
+        fingerprint: Fingerprint,
+    },
     /// Let a person or program in by a token.
     OperatorAdd {
         /// The name.
@@ -183,6 +190,7 @@ impl Request {
             Self::HostInvite { .. }
             | Self::HostAccept { .. }
             | Self::HostRevoke { .. }
+            | Self::HostRekey { .. }
             | Self::OperatorAdd { .. }
             | Self::OperatorRevoke { .. }
             | Self::OperatorList => Role::Admin,
@@ -208,6 +216,7 @@ impl Request {
             Self::HostInvite { .. } => "host-invite",
             Self::HostAccept { .. } => "host-accept",
             Self::HostRevoke { .. } => "host-revoke",
+            Self::HostRekey { .. } => "host-rekey",
             Self::OperatorAdd { .. } => "operator-add",
             Self::OperatorRevoke { .. } => "operator-revoke",
             Self::OperatorList => "operator-list",

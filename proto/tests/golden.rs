@@ -180,6 +180,7 @@ fn fields_with_a_default_may_be_absent() {
         ("answer", "vm", &["addresses", "marked_image", "readonly"]),
         ("answer", "hosts", &["pools"]),
         ("answer", "fault", &["object", "similar", "left"]),
+        ("host-answer", "beat-asking", &["missing", "rekey"]),
     ] {
         let case = messages::all().into_iter().find(|case| (case.file, case.name) == (file, name)).unwrap();
         for field in fields {

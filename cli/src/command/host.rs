@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use maglica_proto::{
+    fault::{Code, Fault},
     inventory::Accel,
     join::Invitation,
     key::{Fingerprint, Token},
@@ -46,6 +47,8 @@ pub enum Host {
         #[arg(long, value_name = "SHA256:…")]
         fingerprint: Fingerprint,
     },
+    /// Have a host make itself a new key; the old one is never accepted again.
+    Rekey(Which),
     /// Shut a host out. Its name may be invited again, its key never.
     Revoke(Which),
 }
@@ -110,6 +113,7 @@ impl Host {
                 app.out.say(&format!("{name} is accepted"));
                 Ok(Exit::Ok)
             }
+            Self::Rekey(which) => rekey(app, which.host()?).await,
             Self::Revoke(which) => {
                 let name = which.host()?;
                 app.tell(&Request::HostRevoke { name: name.clone() }).await?;
@@ -144,9 +148,29 @@ pub(super) async fn invite(
     Ok(Exit::Ok)
 }
 
-async fn list(app: &mut App<'_>) -> Result<Exit, Error> {
+async fn hosts(app: &mut App<'_>) -> Result<Vec<HostRow>, Error> {
     let request = Request::HostList;
     let Answer::Hosts { hosts } = app.ask(&request).await? else { return Err(Error::Unexpected(request.verb())) };
+    Ok(hosts)
+}
+
+/// Names the key that is to go, so that this asked twice changes it once.
+async fn rekey(app: &mut App<'_>, name: HostName) -> Result<Exit, Error> {
+    let enrolled = |host: &HostRow| host.name == name && host.presence != Presence::Pending;
+    let Some(host) = hosts(app).await?.into_iter().find(enrolled) else {
+        let fault = Fault::new(Code::NotFound, format!("there is no host {name}")).about(name.to_string());
+        return Err(Error::Fault(fault.into()));
+    };
+    app.tell(&Request::HostRekey { name: name.clone(), fingerprint: host.fingerprint }).await?;
+    app.out.say(&match host.presence {
+        Presence::Up => format!("{name} is changing its key"),
+        Presence::Suspect | Presence::Down | Presence::Pending => format!("{name} changes its key when it is back"),
+    });
+    Ok(Exit::Ok)
+}
+
+async fn list(app: &mut App<'_>) -> Result<Exit, Error> {
+    let hosts = hosts(app).await?;
     app.out.show(
         &Shown { hosts: &hosts },
         || table(&hosts),

@@ -27,7 +27,7 @@ use std::{
 use bytes::Bytes;
 use maglica_proto::{
     codec,
-    fault::chain,
+    fault::{Fault, chain},
     host::Broadcast,
     key::{KeyPair, PublicKey, TokenId},
     name::{HostName, OperatorName},
@@ -306,6 +306,13 @@ impl<A: Answerer> Reception<A> {
         let (answerer, replier, peer) = (self.answerer.clone(), self.replier.clone(), peer.clone());
         let trust = self.trust.clone();
         tokio::spawn(async move {
+            if let Asker::Host(name) = &asker
+                && let Err(fault) = promote(&trust, name, &key).await
+            {
+                tracing::error!(host = %name, %fault, "cannot note its new key");
+                replier.reply(&peer, refusal(Refusal::Busy).into());
+                return;
+            }
             let body = answerer.answer(asker, &turn, opened.body).await;
             // A watcher may have been shut out while it was kept waiting.
             match trust.now().lookup(&key) {
@@ -329,6 +336,23 @@ impl<A: Answerer> Reception<A> {
         }
         sealed.map(|(message, _)| (topic, message))
     }
+}
+
+/// A host that speaks with its next key has changed to it: stored before it hears an answer.
+async fn promote(trust: &Trust, host: &HostName, key: &PublicKey) -> Result<(), Fault> {
+    if !trust.now().is_next(host, key) {
+        return Ok(());
+    }
+    crate::failpoint("rekey.promote.before");
+    trust
+        .change(|register| {
+            register.promote(host, key);
+            Ok(())
+        })
+        .await?;
+    crate::failpoint("rekey.promote.after");
+    tracing::info!(%host, fingerprint = %key.fingerprint(), "has a new key; the old one is shut out");
+    Ok(())
 }
 
 fn reply_sealed(session: &Session, replier: &RepReplier, peer: &Peer, re: u64, body: &[u8]) {

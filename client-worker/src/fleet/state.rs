@@ -32,6 +32,8 @@ pub struct Enrolled {
     pub name: HostName,
     /// Its key's fingerprint.
     pub fingerprint: Fingerprint,
+    /// Since when; stays when it gets a new key.
+    pub since: Timestamp,
     /// Its weight in placement.
     pub weight: u32,
 }
@@ -81,8 +83,8 @@ impl FleetState {
         self.hosts.retain(|name, _| enrolled.iter().any(|host| host.name == *name));
         for host in enrolled {
             match self.hosts.get_mut(&host.name) {
-                // A new key under an old name is a new host: what the old one said is not to be believed of it.
-                Some(entry) if entry.enrolled.fingerprint == host.fingerprint => entry.enrolled = host,
+                // Enrolled anew under an old name is a new host: what the old one said is not to be believed of it.
+                Some(entry) if entry.enrolled.since == host.since => entry.enrolled = host,
                 Some(_) | None => {
                     let entry = HostEntry {
                         heard: None,

@@ -19,9 +19,12 @@ impl Handlers {
         match request {
             HostRequest::Heartbeat(beat) => {
                 let (name, boot, revision) = (host.clone(), beat.boot, beat.inventory);
+                let known_as = name.clone();
                 let want_inventory = self
                     .fleet
-                    .with(move |fleet| fleet.heartbeat(&name, boot, revision, Instant::now(), SystemTime::now().into()))
+                    .with(move |fleet| {
+                        fleet.heartbeat(&known_as, boot, revision, Instant::now(), SystemTime::now().into())
+                    })
                     .await
                     .ok_or_else(stopping)?;
                 let due = self.desk.heartbeat(host, beat).await?;
@@ -30,6 +33,8 @@ impl Handlers {
                     offers: due.offers,
                     cancels: due.cancels,
                     settled: due.settled,
+                    missing: due.missing,
+                    rekey: self.trust.now().wants_rekey(&name),
                     want_inventory,
                     next_ms,
                 })))
@@ -86,6 +91,10 @@ impl Handlers {
             Err(why) => {
                 self.refused.note(Kind::Denied, Who::Host(host), "what a host says of a job");
                 HostAnswer::Denied { why }
+            }
+            HostRequest::Rekey { key } => {
+                tracing::info!(%host, next = %key.fingerprint(), "says its next key");
+                self.trust.change(|register| register.announce(&host, key)).await.map(|()| HostAnswer::Stored)
             }
         }
     }

@@ -127,6 +127,10 @@ impl Handlers {
                 tracing::info!(operator = %by, host = %name, "revokes a host");
                 self.trust.change(|register| register.revoke_host(&name)).await.map(|()| Answer::Done)
             }
+            Request::HostRekey { name, fingerprint } => {
+                tracing::info!(operator = %by, host = %name, "asks a host for a new key");
+                self.trust.change(|register| register.ask_rekey(&name, &fingerprint)).await.map(|()| Answer::Done)
+            }
             Request::OperatorAdd { name, role, invite } => {
                 tracing::info!(operator = %by, new = %name, role = role.as_str(), "invited an operator");
                 self.trust

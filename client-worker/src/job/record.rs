@@ -7,6 +7,8 @@
 //! ```
 //! `Ended` never changes. A step that is said twice is answered as the first time and changes nothing.
 
+use std::time::Duration;
+
 use maglica_proto::{
     fault::{Code, Fault},
     host::{Denial, Report},
@@ -19,6 +21,10 @@ use serde::{Deserialize, Serialize};
 
 /// How many events a job may have. A clone has about fifteen; the bound is against a host gone mad.
 const EVENTS_MAX: usize = 1000;
+
+/// How far ahead of the client worker's clock an id may have been made. Less than the least time for which jobs are kept,
+/// so that no job is forgotten whose id is from the future.
+pub const AHEAD_MAX: Duration = Duration::from_secs(3600);
 
 /// Where a job is, with what is true there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +96,27 @@ pub struct NewJob {
     pub by: String,
     /// Whether the host has a session, so that the job can be broadcast as soon as it is stored.
     pub reachable: bool,
+}
+
+/// Whether a job of this id can be new: one whose id is older than what is remembered may have run already, and been
+/// forgotten. `forgotten` is the newest moment of an id that was.
+///
+/// # Errors
+/// A fault: it may not.
+pub fn check_new(id: JobId, forgotten: Timestamp, keep: Duration, now: Timestamp) -> Result<(), Fault> {
+    let refuse = |why: String| Err(Fault::new(Code::InvalidInput, why).about(id.to_string()));
+    let Some(made) = id.made_at() else { return refuse(format!("{id} is no id for a job: it is not a UUIDv7")) };
+    if made > now.after(AHEAD_MAX) {
+        let ahead = made.since(now).as_secs();
+        return refuse(format!("the id of job {id} was made {ahead} s in the future; is the asker's clock right?"));
+    }
+    if made <= forgotten || made < now.before(keep) {
+        let age = now.since(made).as_secs();
+        return refuse(format!(
+            "the id of job {id} was made {age} s ago, and jobs of that time have been forgotten: it may have run already"
+        ));
+    }
+    Ok(())
 }
 
 impl JobRecord {
@@ -258,7 +285,7 @@ impl JobRecord {
     pub fn forgotten(&mut self, now: Timestamp) {
         if matches!(self.phase, Phase::Running { .. } | Phase::Lost { .. }) {
             let message = format!(
-                "host {} no longer knows the job (its ledger was lost): what became of {} is not known",
+                "host {} does not know the job (any more): what became of {} is not known",
                 self.host,
                 self.spec.vm()
             );

@@ -16,7 +16,7 @@ use maglica_proto::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::record::JobRecord;
+use super::record::{AHEAD_MAX, JobRecord};
 
 /// The store did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -108,11 +108,16 @@ pub trait JobStore: Send {
     /// # Errors
     /// [`StoreError`]; then nothing was stored.
     fn commit(&mut self, changes: &[Change<'_>]) -> Result<(), StoreError>;
-    /// Forgets jobs that were over before this; gives how many.
+    /// Forgets jobs that were over before this, the oldest first and at most `limit`; gives how many.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn expire(&mut self, before: Timestamp) -> Result<usize, StoreError>;
+    fn expire(&mut self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
+    /// Jobs whose ids were made up to this moment may have been forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn forgotten(&self) -> Result<Timestamp, StoreError>;
 }
 
 const SCHEMA_VERSION: i64 = 1;
@@ -134,6 +139,7 @@ create table if not exists jobs (
 create index if not exists jobs_live on jobs (over) where over = 0;
 create index if not exists jobs_newest on jobs (submitted desc);
 create index if not exists jobs_state on jobs (state);
+create index if not exists jobs_over on jobs (updated) where over = 1;
 create table if not exists events (
     job text not null references jobs (id) on delete cascade,
     seq integer not null,
@@ -141,7 +147,10 @@ create table if not exists events (
     event text not null,
     primary key (job, seq)
 ) strict, without rowid;
+create table if not exists marks (name text primary key, value integer not null) strict, without rowid;
 ";
+/// The mark that holds [`JobStore::forgotten`].
+const FORGOTTEN: &str = "forgotten";
 /// How long to wait for a reader with `sqlite3` that holds a lock.
 const BUSY: Duration = Duration::from_secs(5);
 /// `statfs` magic numbers of NFS, CIFS and SMB2.
@@ -328,10 +337,52 @@ impl JobStore for SqliteStore {
         transaction.commit().map_err(fail(what))
     }
 
-    fn expire(&mut self, before: Timestamp) -> Result<usize, StoreError> {
-        let before = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);
-        self.connection
-            .execute("delete from jobs where over = 1 and updated < ?1", [before])
-            .map_err(fail("forget old jobs"))
+    fn expire(&mut self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        let what = "forget old jobs";
+        let transaction = self.connection.transaction().map_err(fail(what))?;
+        let moment = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);
+        let ids: Vec<String> = transaction
+            .prepare_cached("select id from jobs where over = 1 and updated < ?1 order by updated limit ?2")
+            .and_then(|mut old| old.query_map(params![moment, limit], |row| row.get(0)).and_then(Iterator::collect))
+            .map_err(fail(what))?;
+        let mut count = 0;
+        let mut newest = Timestamp::default();
+        for id in &ids {
+            transaction
+                .prepare_cached("delete from jobs where id = ?1")
+                .and_then(|mut delete| delete.execute([id]))
+                .map_err(fail(what))?;
+            newest = newest.max(id.parse::<JobId>().ok().and_then(JobId::made_at).unwrap_or_default());
+            count += 1;
+        }
+        // An id from far ahead (an older version took such) must not make all others look old.
+        mark_forgotten(&transaction, newest.min(before.after(AHEAD_MAX)))?;
+        transaction.commit().map_err(fail(what))?;
+        Ok(count)
+    }
+
+    fn forgotten(&self) -> Result<Timestamp, StoreError> {
+        let value: Option<i64> = self
+            .connection
+            .query_row("select value from marks where name = ?1", [FORGOTTEN], |row| row.get(0))
+            .optional()
+            .map_err(fail("read what was forgotten"))?;
+        Ok(Timestamp::from_millis(value.and_then(|value| u64::try_from(value).ok()).unwrap_or_default()))
     }
 }
+
+/// Writes down that jobs whose ids were made up to this moment may be gone. It never goes back.
+fn mark_forgotten(connection: &Connection, until: Timestamp) -> Result<(), StoreError> {
+    connection
+        .execute(
+            "insert into marks (name, value) values (?1, ?2)
+             on conflict (name) do update set value = max(value, excluded.value)",
+            params![FORGOTTEN, i64::try_from(until.as_millis()).unwrap_or(i64::MAX)],
+        )
+        .map(drop)
+        .map_err(fail("write down what was forgotten"))
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -93,14 +93,17 @@ impl Trust {
             let bytes =
                 serde_json::to_vec_pretty(&register).map_err(|error| Fault::from_error(Code::Internal, &error))?;
             let path = self.path.clone();
-            let written = tokio::task::spawn_blocking(move || keyfile::write_atomic(&path, &bytes, 0o600)).await;
+            let write = move || keyfile::write_atomic(&path, &bytes, 0o600);
             let failed = |error: &(dyn std::error::Error + 'static)| {
                 Fault::new(
                     Code::Unavailable,
                     format!("the client worker cannot store its register of keys: {}", chain(error)),
                 )
             };
+            crate::failpoint("trust.before-write");
+            let written = tokio::task::spawn_blocking(write).await;
             written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+            crate::failpoint("trust.after-write");
         }
         self.register.send_replace(Arc::new(register));
         Ok(result)

@@ -27,8 +27,24 @@ const INVITE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct HostKey {
     /// Its key.
     pub key: PublicKey,
-    /// Since when.
+    /// Since when it is enrolled; a new key does not change it.
     pub since: Timestamp,
+    /// Whether it is to make itself a new key.
+    #[serde(default)]
+    pub rekey: bool,
+    /// The key that it will have, once it speaks with it.
+    #[serde(default)]
+    pub next: Option<PublicKey>,
+}
+
+impl HostKey {
+    const fn new(key: PublicKey, since: Timestamp) -> Self {
+        Self { key, since, rekey: false, next: None }
+    }
+
+    fn has(&self, key: &PublicKey) -> bool {
+        self.key == *key || self.next.as_ref() == Some(key)
+    }
 }
 
 /// An enrolled operator.
@@ -133,7 +149,7 @@ impl Register {
         if self.revoked.contains(key) {
             return Err(Refusal::Revoked);
         }
-        if let Some((name, _)) = self.hosts.iter().find(|(_, host)| host.key == *key) {
+        if let Some((name, _)) = self.hosts.iter().find(|(_, host)| host.has(key)) {
             return Ok(Known::Host(name.clone()));
         }
         match self.operators.iter().find(|(_, operator)| operator.key == *key) {
@@ -234,7 +250,7 @@ impl Register {
         self.pending.retain(|pending| pending.key != key);
         Ok(match invited.who {
             InvitedAs::Host { name } => {
-                self.hosts.insert(name.clone(), HostKey { key, since: now });
+                self.hosts.insert(name.clone(), HostKey::new(key, now));
                 Known::Host(name)
             }
             InvitedAs::Operator { name, role } => {
@@ -283,7 +299,7 @@ impl Register {
             return Err(fault);
         };
         let key = self.pending.remove(at).key;
-        self.hosts.insert(name.clone(), HostKey { key, since: now });
+        self.hosts.insert(name.clone(), HostKey::new(key, now));
         Ok(())
     }
 
@@ -295,15 +311,78 @@ impl Register {
         let invited = self.uninvite(|who| matches!(who, InvitedAs::Host { name: host } if host == name));
         match self.hosts.remove(name) {
             Some(host) => {
-                self.revoked.insert(host.key);
+                self.revoked.extend([Some(host.key), host.next].into_iter().flatten());
                 Ok(())
             }
             None if invited => Ok(()),
-            None => {
-                let mut fault = Fault::new(Code::NotFound, format!("there is no host {name}")).about(name.to_string());
-                fault.similar = similar(name.as_str(), self.hosts.keys().map(HostName::as_str));
-                Err(fault)
-            }
+            None => Err(self.no_such_host(name)),
+        }
+    }
+
+    fn no_such_host(&self, name: &HostName) -> Fault {
+        let mut fault = Fault::new(Code::NotFound, format!("there is no host {name}")).about(name.to_string());
+        fault.similar = similar(name.as_str(), self.hosts.keys().map(HostName::as_str));
+        fault
+    }
+
+    /// Notes that a host is to make itself a new key in the place of the one with this fingerprint. Once that key is
+    /// gone, the same again changes nothing.
+    ///
+    /// # Errors
+    /// A fault: there is no such host, or it never had that key.
+    pub fn ask_rekey(&mut self, name: &HostName, fingerprint: &Fingerprint) -> Result<(), Fault> {
+        let gone = self.revoked.iter().any(|key| key.fingerprint() == *fingerprint);
+        let Some(host) = self.hosts.get_mut(name) else { return Err(self.no_such_host(name)) };
+        if host.key.fingerprint() == *fingerprint {
+            host.rekey = true;
+        } else if !gone {
+            let message = format!("host {name} does not have the key {fingerprint}");
+            return Err(Fault::new(Code::Conflict, message).about(name.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Whether a host is to make itself a new key.
+    #[must_use]
+    pub fn wants_rekey(&self, name: &HostName) -> bool {
+        self.hosts.get(name).is_some_and(|host| host.rekey)
+    }
+
+    /// A host says which key it will have. The same again changes nothing; another one takes the place of one that was
+    /// never used.
+    ///
+    /// # Errors
+    /// A fault: nobody asked it to, or the key is somebody's already, was revoked, or waits at the door.
+    pub fn announce(&mut self, name: &HostName, next: PublicKey) -> Result<(), Fault> {
+        let Some(host) = self.hosts.get(name) else { return Err(self.no_such_host(name)) };
+        if host.has(&next) {
+            return Ok(());
+        }
+        if !host.rekey {
+            return Err(Fault::new(Code::WrongState, format!("nobody asked host {name} for a new key")));
+        }
+        if self.lookup(&next) != Err(Refusal::UnknownKey) || self.pending.iter().any(|pending| pending.key == next) {
+            return Err(Fault::new(Code::Conflict, "this key is not new: it is known here already"));
+        }
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.next = Some(next);
+        }
+        Ok(())
+    }
+
+    /// Whether this is the key that a host will have.
+    #[must_use]
+    pub fn is_next(&self, name: &HostName, key: &PublicKey) -> bool {
+        self.hosts.get(name).is_some_and(|host| host.next.as_ref() == Some(key))
+    }
+
+    /// A host has spoken with its next key: from now on that is the only one, and the old one is never good again.
+    pub fn promote(&mut self, name: &HostName, key: &PublicKey) {
+        if let Some(host) = self.hosts.get_mut(name)
+            && host.next.as_ref() == Some(key)
+        {
+            self.revoked.insert(std::mem::replace(&mut host.key, *key));
+            (host.next, host.rekey) = (None, false);
         }
     }
 
@@ -359,79 +438,5 @@ fn same_name(a: &InvitedAs, b: &InvitedAs) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use maglica_proto::key::{KeyPair, Token};
-
-    use super::*;
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_millis(seconds * 1000)
-    }
-
-    fn host(name: &str) -> HostName {
-        HostName::new(name).unwrap()
-    }
-
-    fn key() -> PublicKey {
-        KeyPair::generate().unwrap().public()
-    }
-
-    fn invite(token: &Token) -> Invite {
-        Invite { token: token.id(), psk: token.psk(), valid_s: 60 }
-    }
-
-    #[test]
-    fn a_token_lets_in_once_and_not_after_its_time() {
-        let (token, mut register) = (Token::generate().unwrap(), Register::default());
-        register.invite(InvitedAs::Host { name: host("h1") }, invite(&token), at(0)).unwrap();
-        let late = register.clone().join(&token.id(), key(), at(60));
-        assert_eq!(late.unwrap_err().code, Code::Trust);
-        let first = key();
-        assert_eq!(register.join(&token.id(), first, at(1)).unwrap(), Known::Host(host("h1")));
-        assert!(register.psk(&token.id(), &first, at(2)).is_some(), "its answer was lost, and it asks again");
-        assert!(register.psk(&token.id(), &key(), at(2)).is_none(), "somebody else with the used token");
-        assert_eq!(register.join(&token.id(), first, at(2)).unwrap(), Known::Host(host("h1")));
-        assert_eq!(register.join(&token.id(), key(), at(3)).unwrap_err().code, Code::Trust);
-    }
-
-    #[test]
-    fn a_revoked_key_stays_out_for_ever_and_its_name_may_be_used_again() {
-        let (token, mut register, first) = (Token::generate().unwrap(), Register::default(), key());
-        register.invite(InvitedAs::Host { name: host("h1") }, invite(&token), at(0)).unwrap();
-        register.join(&token.id(), first, at(0)).unwrap();
-        register.revoke_host(&host("h1")).unwrap();
-        assert_eq!(register.lookup(&first), Err(Refusal::Revoked));
-        let again = Token::generate().unwrap();
-        register.invite(InvitedAs::Host { name: host("h1") }, invite(&again), at(0)).unwrap();
-        assert_eq!(register.join(&again.id(), first, at(0)).unwrap_err().code, Code::Trust);
-        assert!(register.join(&again.id(), key(), at(0)).is_ok());
-    }
-
-    #[test]
-    fn a_pending_host_is_let_in_by_its_fingerprint_only() {
-        let (mut register, ours, theirs) = (Register::default(), key(), key());
-        register.knock(host("h1"), theirs, at(0));
-        assert_eq!(register.accept(&host("h1"), &ours.fingerprint(), at(0)).unwrap_err().code, Code::Trust);
-        register.knock(host("h1"), ours, at(0));
-        register.accept(&host("h1"), &ours.fingerprint(), at(0)).unwrap();
-        assert_eq!(register.lookup(&ours), Ok(Known::Host(host("h1"))));
-        assert_eq!(register.lookup(&theirs), Err(Refusal::UnknownKey));
-    }
-
-    #[test]
-    fn strangers_at_the_door_are_bounded() {
-        let mut register = Register::default();
-        for i in 0..1000 {
-            register.knock(host(&format!("h{i}")), key(), at(i));
-        }
-        assert_eq!(register.pending().len(), PENDING_MAX);
-    }
-
-    #[test]
-    fn the_last_administrator_cannot_be_shut_out() {
-        let mut register = Register::default();
-        let root = OperatorName::new("root").unwrap();
-        register.enrol_local_operator(root.clone(), key(), at(0));
-        assert_eq!(register.revoke_operator(&root).unwrap_err().code, Code::WrongState);
-    }
-}
+#[path = "register_tests.rs"]
+mod tests;

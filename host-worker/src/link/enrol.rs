@@ -171,6 +171,8 @@ pub async fn join(config: &Config, keys: &KeyPair, invitation: &Invitation) -> R
         key: invitation.key,
     };
     remember(config, &server)?;
+    // Of an enrolment that is over; this one has not asked for a new key yet.
+    let _ = std::fs::remove_file(state_dir(config)?.join("key.next"));
     Ok((joined, server))
 }
 

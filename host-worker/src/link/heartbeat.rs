@@ -82,10 +82,14 @@ impl Pulse {
     }
 
     fn obey(&self, answer: BeatAnswer) -> Duration {
-        let BeatAnswer { offers, cancels, settled, want_inventory, next_ms } = answer;
+        let BeatAnswer { offers, cancels, settled, want_inventory, next_ms, missing, rekey } = answer;
         offers.into_iter().for_each(|offer| self.runner.offer(offer));
         cancels.into_iter().for_each(|job| self.runner.cancel(job));
         settled.into_iter().for_each(|job| self.runner.settled(job));
+        missing.into_iter().for_each(|job| self.runner.missing(job));
+        if rekey {
+            self.link.rekey();
+        }
         if want_inventory {
             self.inventory.resend();
         }

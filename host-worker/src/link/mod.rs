@@ -5,23 +5,27 @@
 //! | --- | --- |
 //! | [`enrol`] | this host's key, the pinned key of the client worker, joining |
 //! | this file | the conversation: one question at a time, a new session when the client worker has restarted |
+//! | [`identity`] | which key this host speaks with, while it changes |
 //! | [`listen`] | the subscription of the present session; a new one after silence |
 //! | [`heartbeat`] | says that this host is there, and carries out what it hears in answer |
 
 pub mod enrol;
 pub mod heartbeat;
+pub mod identity;
 pub mod listen;
 
 use std::{sync::Arc, time::Duration};
 
 use maglica_proto::{
     codec::{self, CodecError},
-    fault::Fault,
+    fault::{Code, Fault, chain},
     host::{HostAnswer, HostRequest},
-    seal::Session,
+    seal::{Refusal, Session},
     transport::{SealedError, SealedRequester},
 };
 use tokio::sync::{mpsc, oneshot, watch};
+
+use self::identity::Identity;
 
 /// How long one question may take. The client worker answers hosts from memory or after one commit.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -54,7 +58,10 @@ pub struct Channel {
     pub topic: String,
 }
 
-type Call = (HostRequest, oneshot::Sender<Result<HostAnswer, LinkError>>);
+enum Call {
+    Say(HostRequest, oneshot::Sender<Result<HostAnswer, LinkError>>),
+    Rekey,
+}
 
 /// The handle to the conversation.
 #[derive(Clone)]
@@ -66,10 +73,10 @@ pub struct Link {
 impl Link {
     /// Starts the task that holds the conversation. It ends with the last handle.
     #[must_use]
-    pub fn start(requester: SealedRequester) -> Self {
+    pub fn start(requester: SealedRequester, identity: Identity) -> Self {
         let (calls, receiver) = mpsc::channel(QUEUE);
         let (announce, channel) = watch::channel(None);
-        tokio::spawn(converse(requester, receiver, announce));
+        tokio::spawn(Conversation { requester, identity, announce }.run(receiver));
         Self { calls, channel }
     }
 
@@ -79,7 +86,7 @@ impl Link {
     /// [`LinkError`]. What was said may have been heard.
     pub async fn call(&self, request: HostRequest) -> Result<HostAnswer, LinkError> {
         let (reply, answer) = oneshot::channel();
-        self.calls.send((request, reply)).await.map_err(|_| LinkError::Stopping)?;
+        self.calls.send(Call::Say(request, reply)).await.map_err(|_| LinkError::Stopping)?;
         match answer.await.map_err(|_| LinkError::Stopping)?? {
             HostAnswer::Fault { fault } => Err(LinkError::Fault(fault)),
             answer @ (HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored) => {
@@ -91,7 +98,12 @@ impl Link {
     /// Answers a ping, without waiting. One that finds the queue full is left out: this host is too busy to be quick.
     pub fn pong(&self, number: u64) {
         let (reply, _) = oneshot::channel();
-        let _ = self.calls.try_send((HostRequest::Pong { number }, reply));
+        let _ = self.calls.try_send(Call::Say(HostRequest::Pong { number }, reply));
+    }
+
+    /// Has this host change its key; asked for again at every heartbeat until it has.
+    pub fn rekey(&self) {
+        let _ = self.calls.try_send(Call::Rekey);
     }
 
     /// The present session, told anew whenever it changes.
@@ -101,36 +113,80 @@ impl Link {
     }
 }
 
-async fn converse(
-    mut requester: SealedRequester,
-    mut calls: mpsc::Receiver<Call>,
+struct Conversation {
+    requester: SealedRequester,
+    identity: Identity,
     announce: watch::Sender<Option<Channel>>,
-) {
-    while let Some((request, reply)) = calls.recv().await {
-        let answer = ask(&mut requester, &request, &announce).await;
-        // An asker that went away needs no answer.
-        let _ = reply.send(answer);
-    }
 }
 
-async fn ask(
-    requester: &mut SealedRequester,
-    request: &HostRequest,
-    announce: &watch::Sender<Option<Channel>>,
-) -> Result<HostAnswer, LinkError> {
-    let body = codec::encode(request)?;
-    let result = requester.call(&body, CALL_LIMIT).await;
-    if result.is_ok()
-        && let Ok((session, welcome)) = requester.session(CALL_LIMIT).await
-        && let Some(topic) = welcome.topic.clone()
-    {
-        announce.send_if_modified(|channel| {
-            let same = channel.as_ref().is_some_and(|known| known.session.id() == session.id());
-            if !same {
-                *channel = Some(Channel { session, topic });
+impl Conversation {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        while let Some(call) = calls.recv().await {
+            match call {
+                Call::Say(request, reply) => {
+                    let answer = self.ask(&request).await;
+                    // An asker that went away needs no answer.
+                    let _ = reply.send(answer);
+                }
+                Call::Rekey => self.rekey().await,
             }
-            !same
-        });
+        }
     }
-    Ok(codec::decode(&result?)?)
+
+    async fn ask(&mut self, request: &HostRequest) -> Result<HostAnswer, LinkError> {
+        let body = codec::encode(request)?;
+        let result = self.requester.call(&body, CALL_LIMIT).await;
+        match &result {
+            Ok(_) => self.identity.answered(),
+            Err(error) => self.refused(error),
+        }
+        if result.is_ok()
+            && let Ok((session, welcome)) = self.requester.session(CALL_LIMIT).await
+            && let Some(topic) = welcome.topic.clone()
+        {
+            self.announce.send_if_modified(|channel| {
+                let same = channel.as_ref().is_some_and(|known| known.session.id() == session.id());
+                if !same {
+                    *channel = Some(Channel { session, topic });
+                }
+                !same
+            });
+        }
+        Ok(codec::decode(&result?)?)
+    }
+
+    /// A refusal of one key, were it forged, costs a handshake with the other one.
+    fn refused(&mut self, error: &SealedError) {
+        let key_refused = matches!(error.refusal(), Some(Refusal::UnknownKey | Refusal::Pending | Refusal::Revoked));
+        if key_refused && self.identity.turn() {
+            self.requester.change_keys(self.identity.speaking().clone());
+        }
+    }
+
+    /// Makes a new key, says it, and speaks with it from then on. What fails is tried again when it is asked for again.
+    async fn rekey(&mut self) {
+        if self.identity.speaks_next() {
+            return;
+        }
+        let key = match self.identity.next() {
+            Ok(key) => key,
+            Err(error) => return tracing::error!(error = chain(&error), "cannot make a new key"),
+        };
+        crate::failpoint("rekey.made");
+        match self.ask(&HostRequest::Rekey { key }).await {
+            Ok(HostAnswer::Stored) => {
+                crate::failpoint("rekey.said");
+                self.identity.change();
+                self.requester.change_keys(self.identity.speaking().clone());
+            }
+            Ok(HostAnswer::Fault { fault }) => {
+                tracing::warn!(%fault, "the new key is not wanted");
+                if fault.code == Code::Conflict {
+                    self.identity.discard();
+                }
+            }
+            Ok(HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. }) => {}
+            Err(error) => tracing::debug!(error = chain(&error), "the new key was not heard"),
+        }
+    }
 }

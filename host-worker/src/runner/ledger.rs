@@ -1,7 +1,8 @@
 //! The ledger: what this host has promised and done, job by job, so that a crash at any moment is survived. In SQLite,
 //! durable when a call returns; readable with `sqlite3`.
 //!
-//! A job that was acknowledged stays for a while as a mere id: should an old broadcast of it turn up, it is not run again.
+//! A job that was acknowledged stays for a while with its result alone: should an old broadcast of it turn up, or a client
+//! worker that was restored from a backup ask for it, it is not run again, and its result is told once more.
 
 use std::{
     path::Path,
@@ -21,8 +22,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::reporter::Reporter;
 use crate::task::{Journal, JournalError, Undo};
 
-/// How long the id of an acknowledged job is remembered: longer than any message can be under way.
+/// How long an acknowledged job is remembered: longer than any message can be under way.
 const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How many are forgotten in one commit, so that no job waits long for the ledger.
+const FORGET: u32 = 200;
 const SCHEMA: &str = "
 create table if not exists jobs (
     id text primary key,
@@ -123,11 +126,32 @@ impl Ledger {
         connection.pragma_update(None, "secure_delete", true).map_err(fail("switch on overwriting"))?;
         connection.pragma_update(None, "foreign_keys", true).map_err(fail("switch on foreign keys"))?;
         connection.execute_batch(SCHEMA).map_err(fail("make the tables"))?;
+        let ledger = Self { connection: Arc::new(Mutex::new(connection)) };
+        ledger.forget_old()?;
+        Ok(ledger)
+    }
+
+    /// Forgets acknowledged jobs that are old, a portion at a time; gives how many there were. Blocks for as long.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn forget_old(&self) -> Result<usize, LedgerError> {
         let before = now() - i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX);
-        connection
-            .execute("delete from jobs where stage = 'acknowledged' and changed < ?1", [before])
-            .map_err(fail("forget old jobs"))?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        let mut all = 0;
+        loop {
+            let count = self
+                .lock()
+                .execute(
+                    "delete from jobs where id in
+                     (select id from jobs where stage = 'acknowledged' and changed < ?1 limit ?2)",
+                    params![before, FORGET],
+                )
+                .map_err(fail("forget old jobs"))?;
+            all += count;
+            if count == 0 {
+                return Ok(all);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -210,7 +234,7 @@ impl Ledger {
             .map_err(fail("write an end"))
     }
 
-    /// The client worker has its report, or does not want it: only the id is kept.
+    /// The client worker has its report, or does not want it: only the id and the result are kept.
     ///
     /// # Errors
     /// [`LedgerError`].
@@ -220,7 +244,7 @@ impl Ledger {
         let id = id.to_string();
         transaction
             .execute(
-                "update jobs set stage = 'acknowledged', task = null, result = null, changed = ?2 where id = ?1",
+                "update jobs set stage = 'acknowledged', task = null, changed = ?2 where id = ?1",
                 params![id, now()],
             )
             .map_err(fail("settle a job"))?;
@@ -232,7 +256,7 @@ impl Ledger {
         transaction.commit().map_err(fail("settle a job"))
     }
 
-    /// How it ended, with all its events; none if it is settled.
+    /// How it ended, with all its events (none once it is settled); none if it has not ended here.
     ///
     /// # Errors
     /// [`LedgerError`].
@@ -350,6 +374,28 @@ mod tests {
         ledger.acknowledge(id).unwrap();
         assert!(ledger.entries().unwrap().is_empty());
         assert!(!ledger.begin(id, &task()).unwrap(), "an old broadcast does not run it again");
+        let again = ledger.report(id).unwrap().unwrap();
+        assert_eq!((again.events.len(), again.result), (0, Ok(Outcome::Started { already: false })));
+    }
+
+    #[test]
+    fn acknowledged_jobs_are_forgotten_when_they_are_old_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+        let ids: Vec<JobId> = (0..FORGET + 50).map(|_| JobId::generate()).collect();
+        let (open, recent) = (JobId::generate(), JobId::generate());
+        for id in ids.iter().chain([&open, &recent]) {
+            ledger.begin(*id, &task()).unwrap();
+        }
+        ids.iter().chain([&recent]).for_each(|id| ledger.acknowledge(*id).unwrap());
+        let long_ago = now() - i64::try_from(REMEMBERED.as_millis()).unwrap() - 1;
+        ledger
+            .lock()
+            .execute("update jobs set changed = ?1 where id != ?2", params![long_ago, recent.to_string()])
+            .unwrap();
+        assert_eq!(ledger.forget_old().unwrap(), ids.len());
+        assert!(ledger.begin(ids[0], &task()).unwrap(), "forgotten");
+        assert!(!ledger.begin(recent, &task()).unwrap() && !ledger.begin(open, &task()).unwrap());
     }
 
     #[test]

@@ -49,6 +49,7 @@ enum Message {
     Offer(Box<Offer>),
     Cancel(JobId),
     Settled(JobId),
+    Missing(JobId),
     Held(oneshot::Sender<Vec<Held>>),
     Granted(JobId),
     Forgotten(JobId),
@@ -118,6 +119,11 @@ impl Runner {
     /// A job has ended for the client worker.
     pub fn settled(&self, job: JobId) {
         self.tell(Message::Settled(job));
+    }
+
+    /// The client worker misses a job that this host should hold.
+    pub fn missing(&self, job: JobId) {
+        self.tell(Message::Missing(job));
     }
 
     /// The jobs that are not acknowledged.
@@ -201,6 +207,9 @@ impl Owner {
                 // It runs, whatever the client worker thinks: it goes on and reports.
                 Some(Stage::Granted) | None => {}
             },
+            // On its way, or ended here: then it is told again.
+            Message::Missing(id) if !self.jobs.contains_key(&id) => self.tell_again(id, false),
+            Message::Missing(_) => {}
             Message::Held(reply) => {
                 let held = self.jobs.iter().map(|(id, job)| Held {
                     job: *id,
@@ -238,8 +247,8 @@ impl Owner {
         }
         match self.means.ledger.begin(id, &task) {
             Ok(true) => {}
-            // Seen, run and acknowledged before: a broadcast that was long under way.
-            Ok(false) => return,
+            // Settled before: a broadcast that was long under way, or a client worker with the store of yesterday.
+            Ok(false) => return self.tell_again(id, true),
             Err(error) => {
                 tracing::error!(job = %id, error = chain(&error), "cannot be written into the ledger; it will be offered again");
                 return;
@@ -250,6 +259,31 @@ impl Owner {
             Job { task, stage: Stage::Asking, cancel: CancellationToken::new(), progress: None, interrupted: None };
         self.jobs.insert(id, job);
         self.ask(id, attempt);
+    }
+
+    /// Says how a job ended that was settled here, to a client worker that does not know so (any more).
+    /// It is never begun again, whatever the client worker thinks.
+    fn tell_again(&self, id: JobId, offered: bool) {
+        let (link, ledger) = (self.means.link.clone(), self.means.ledger.clone());
+        self.tracker.spawn(async move {
+            let request = match ledger.report(id) {
+                Ok(Some(report)) => HostRequest::Report(Box::new(report)),
+                Ok(None) if offered => {
+                    let message = "this host was offered the job before, and it was settled without being run here";
+                    HostRequest::Refuse { job: id, fault: Fault::new(Code::OutcomeUnknown, message) }
+                }
+                // Never heard of: the client worker ends it by itself.
+                Ok(None) => return,
+                Err(error) => {
+                    return tracing::error!(job = %id, error = chain(&error), "its end cannot be read from the ledger");
+                }
+            };
+            tracing::info!(job = %id, "telling again how it ended");
+            // Once: the client worker asks again for as long as it wants to know.
+            if let Err(error) = link.call(request).await {
+                tracing::debug!(job = %id, error = chain(&error), "not heard");
+            }
+        });
     }
 
     /// Asks for the grant until there is an answer.

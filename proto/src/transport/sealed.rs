@@ -116,6 +116,12 @@ impl SealedRequester {
         }
     }
 
+    /// Speaks with another key from now on, in a session of its own.
+    pub fn change_keys(&mut self, keys: KeyPair) {
+        self.keys = keys;
+        self.open = None;
+    }
+
     /// Forgets the session; the next call makes a new one.
     pub fn forget(&mut self) {
         self.open = None;

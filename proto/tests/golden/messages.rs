@@ -174,6 +174,10 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("host-invite", Request::HostInvite { name: name("host0.example.jp"), invite: invite() }),
         ("host-accept", Request::HostAccept { name: name("host0.example.jp"), fingerprint }),
         ("host-revoke", Request::HostRevoke { name: name("host0.example.jp") }),
+        (
+            "host-rekey",
+            Request::HostRekey { name: name("host0.example.jp"), fingerprint: key().public().fingerprint() },
+        ),
         ("operator-add", Request::OperatorAdd { name: name("alice"), role: Role::Operator, invite: invite() }),
         ("operator-revoke", Request::OperatorRevoke { name: name("alice") }),
         ("operator-list", Request::OperatorList),
@@ -184,7 +188,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         "submit-many" => Request::SubmitMany { .. }, "job-list" => Request::JobList { .. }, "job-show" => Request::JobShow { .. },
         "job-watch" => Request::JobWatch { .. }, "submit" => Request::Submit { .. }, "job-cancel" => Request::JobCancel { .. },
         "host-invite" => Request::HostInvite { .. }, "host-accept" => Request::HostAccept { .. },
-        "host-revoke" => Request::HostRevoke { .. }, "operator-add" => Request::OperatorAdd { .. },
+        "host-revoke" => Request::HostRevoke { .. }, "host-rekey" => Request::HostRekey { .. }, "operator-add" => Request::OperatorAdd { .. },
         "operator-revoke" => Request::OperatorRevoke { .. }, "operator-list" => Request::OperatorList);
     requests
 }
@@ -314,11 +318,12 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
         ("report", report(Ok(outcomes()[0].1.clone()))),
         ("report-fault", report(Err(fault()))),
         ("pong", HostRequest::Pong { number: 7 }),
+        ("rekey", HostRequest::Rekey { key: key().public() }),
     ];
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "heartbeat" => HostRequest::Heartbeat(_), "inventory" => HostRequest::Inventory { .. },
         "accept" => HostRequest::Accept { .. }, "refuse" => HostRequest::Refuse { .. }, "progress" => HostRequest::Progress { .. },
-        "report" => HostRequest::Report(_), "pong" => HostRequest::Pong { .. });
+        "report" => HostRequest::Report(_), "pong" => HostRequest::Pong { .. }, "rekey" => HostRequest::Rekey { .. });
     let devices: Vec<DiskDevice> = disk_devices().into_iter().map(|(_, device)| device).collect();
     assert!(devices.len() + 2 <= 10, "each kind of device has a domain to be in");
     requests
@@ -335,11 +340,23 @@ fn host_answers() -> Vec<(&'static str, HostAnswer)> {
         settled: vec![job()],
         want_inventory: true,
         next_ms: 5000,
+        missing: vec![],
+        rekey: false,
     };
-    let empty = BeatAnswer { offers: vec![], cancels: vec![], settled: vec![], want_inventory: false, next_ms: 5000 };
+    let empty = BeatAnswer {
+        offers: vec![],
+        cancels: vec![],
+        settled: vec![],
+        want_inventory: false,
+        next_ms: 5000,
+        missing: vec![],
+        rekey: false,
+    };
+    let asking = BeatAnswer { missing: vec![job()], rekey: true, ..empty.clone() };
     let answers = vec![
         ("beat", HostAnswer::Beat(Box::new(full))),
         ("beat-empty", HostAnswer::Beat(Box::new(empty))),
+        ("beat-asking", HostAnswer::Beat(Box::new(asking))),
         ("granted", HostAnswer::Granted),
         ("denied", HostAnswer::Denied { why: Denial::NotYours }),
         ("stored", HostAnswer::Stored),

@@ -7,6 +7,7 @@ mod owner;
 use std::{
     collections::{BTreeMap, BTreeSet},
     thread,
+    time::Duration,
 };
 
 use maglica_proto::{
@@ -51,6 +52,8 @@ pub struct Due {
     pub cancels: Vec<JobId>,
     /// Jobs that need no more reporting.
     pub settled: Vec<JobId>,
+    /// Jobs that it should hold and does not.
+    pub missing: Vec<JobId>,
 }
 
 /// What a watcher hears.
@@ -83,7 +86,7 @@ enum Command {
     List(u32, Reply<Vec<JobRow>>),
     Status(Reply<(Vec<JobCount>, StoreStatus)>),
     Watch(JobId, u32, Reply<Watched>),
-    Expire(Timestamp),
+    Expire(Timestamp, Reply<bool>),
     Stop,
 }
 
@@ -103,16 +106,17 @@ macro_rules! ask {
 }
 
 impl Desk {
-    /// Loads the live jobs and starts the thread.
+    /// Loads the live jobs and starts the thread. `keep` is how long finished jobs are remembered at the least.
     ///
     /// # Errors
     /// [`DeskError`].
-    pub fn start(store: Box<dyn JobStore>) -> Result<(Self, thread::JoinHandle<()>), DeskError> {
+    pub fn start(store: Box<dyn JobStore>, keep: Duration) -> Result<(Self, thread::JoinHandle<()>), DeskError> {
         let live: BTreeMap<JobId, JobRecord> = store.live()?.into_iter().map(|record| (record.id, record)).collect();
+        let owner = Owner::new(live, store, keep)?;
         let (commands, receiver) = mpsc::channel(QUEUE);
         let thread = thread::Builder::new()
             .name("job-desk".to_owned())
-            .spawn(move || Owner::new(live, store).run(receiver))
+            .spawn(move || owner.run(receiver))
             .map_err(DeskError::Thread)?;
         Ok((Self { commands }, thread))
     }
@@ -260,8 +264,12 @@ impl Desk {
         let _ = self.commands.send(Command::Stop).await;
     }
 
-    /// Forgets jobs that were over before this moment.
-    pub async fn expire(&self, before: Timestamp) {
-        let _ = self.commands.send(Command::Expire(before)).await;
+    /// Forgets some of the jobs that were over before this moment: few enough that nobody waits for it. Tells whether
+    /// there are more.
+    ///
+    /// # Errors
+    /// A fault of the store, or the desk is stopping.
+    pub async fn expire(&self, before: Timestamp) -> Result<bool, Fault> {
+        ask!(self, Expire, before)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use maglica_proto::{
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::{Command, Due, Reply, Watched, commits::Commits};
 use crate::{
     job::{
-        record::{JobRecord, NewJob},
+        record::{JobRecord, NewJob, check_new},
         store::{Change, JobStore, StoreError},
     },
     placement::Coming,
@@ -34,6 +34,8 @@ const OFFERS: usize = 64;
 /// After this many heartbeats without a job that it should have, a host has forgotten it. One could have crossed the
 /// grant on its way.
 const FORGOTTEN_AFTER: u8 = 2;
+/// How many old jobs are forgotten at a time: a few milliseconds of the desk's time.
+const EXPIRE: u32 = 200;
 
 struct Watcher {
     id: JobId,
@@ -55,6 +57,10 @@ pub(super) struct Owner {
     /// Broadcasts so far; only numbers for people and logs, so not stored.
     attempts: HashMap<JobId, u32>,
     commits: Commits,
+    /// How long finished jobs are remembered at the least.
+    keep: Duration,
+    /// Jobs whose ids were made up to here may have been forgotten.
+    forgotten: Timestamp,
 }
 
 /// Answers an asker, unless the commit failed.
@@ -94,8 +100,14 @@ fn store_fault(error: &StoreError) -> Fault {
 }
 
 impl Owner {
-    pub(super) fn new(live: BTreeMap<JobId, JobRecord>, store: Box<dyn JobStore>) -> Self {
-        Self {
+    pub(super) fn new(
+        live: BTreeMap<JobId, JobRecord>,
+        store: Box<dyn JobStore>,
+        keep: Duration,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            forgotten: store.forgotten()?,
+            keep,
             live,
             store,
             watchers: Vec::new(),
@@ -104,7 +116,7 @@ impl Owner {
             silent: HashSet::new(),
             attempts: HashMap::new(),
             commits: Commits::default(),
-        }
+        })
     }
 
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -282,11 +294,13 @@ impl Owner {
                 Err(fault) => batch.answer(reply, Err(fault)),
             },
             Command::Stop => self.stopping = true,
-            Command::Expire(before) => match self.store.expire(before) {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "forgot old jobs"),
-                Err(error) => tracing::warn!(error = chain(&error), "cannot forget old jobs"),
-            },
+            Command::Expire(before, reply) => {
+                let answer = self.expire(before).map_err(|error| {
+                    tracing::warn!(error = chain(&error), "cannot forget old jobs");
+                    store_fault(&error)
+                });
+                batch.answer(reply, answer);
+            }
         }
     }
 
@@ -294,6 +308,7 @@ impl Owner {
         if let Some(view) = self.known(new.id, &new.spec, batch)? {
             return Ok(view);
         }
+        check_new(new.id, self.forgotten, self.keep, now)?;
         let vm: DomainName = new.spec.vm();
         if let Some(other) = self.live.values().find(|record| !record.is_over() && record.spec.vm() == vm) {
             let message = format!("{vm} is being worked on by job {} ({})", other.id, other.spec.verb());
@@ -311,6 +326,15 @@ impl Owner {
         let view = record.view();
         self.live.insert(id, record);
         Ok(view)
+    }
+
+    fn expire(&mut self, before: Timestamp) -> Result<bool, StoreError> {
+        let count = self.store.expire(before, EXPIRE)?;
+        self.forgotten = self.store.forgotten()?;
+        if count > 0 {
+            tracing::info!(count, "forgot old jobs");
+        }
+        Ok(count == EXPIRE)
     }
 
     fn known(&self, id: JobId, spec: &JobSpec, batch: &Batch) -> Result<Option<JobView>, Fault> {
@@ -387,6 +411,9 @@ impl Owner {
             } else if !record.is_over() {
                 let missed = self.missed.entry(id).or_default();
                 *missed += 1;
+                if due.missing.len() < OFFERS {
+                    due.missing.push(id);
+                }
                 if *missed >= FORGOTTEN_AFTER
                     && let Some(record) = self.touch(id, batch)
                 {

@@ -103,6 +103,7 @@ impl Script {
             | Request::HostInvite { .. }
             | Request::HostAccept { .. }
             | Request::HostRevoke { .. }
+            | Request::HostRekey { .. }
             | Request::OperatorAdd { .. }
             | Request::OperatorRevoke { .. }
             | Request::OperatorList => panic!("{request:?} is not expected"),

@@ -82,6 +82,10 @@ impl Handlers {
                 }
                 Ok(self.stored(&host, result))
             }
+            HostRequest::Rekey { key } => {
+                tracing::info!(%host, next = %key.fingerprint(), "says its next key");
+                self.trust.change(|register| register.announce(&host, key)).await.map(|()| HostAnswer::Stored)
+            }
         }
     }
 
@@ -91,10 +95,6 @@ impl Handlers {
             Err(why) => {
                 self.refused.note(Kind::Denied, Who::Host(host), "what a host says of a job");
                 HostAnswer::Denied { why }
-            }
-            HostRequest::Rekey { key } => {
-                tracing::info!(%host, next = %key.fingerprint(), "says its next key");
-                self.trust.change(|register| register.announce(&host, key)).await.map(|()| HostAnswer::Stored)
             }
         }
     }

@@ -46,6 +46,7 @@ impl Handlers {
             | Request::HostInvite { .. }
             | Request::HostAccept { .. }
             | Request::HostRevoke { .. }
+            | Request::HostRekey { .. }
             | Request::OperatorAdd { .. }
             | Request::OperatorRevoke { .. }
             | Request::OperatorList

@@ -57,7 +57,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`KeyFileError`].
-    pub fn next(&mut self) -> Result<PublicKey, KeyFileError> {
+    pub fn make_next(&mut self) -> Result<PublicKey, KeyFileError> {
         let next = match self.next.take() {
             Some(next) => next,
             None => keyfile::read_or_create_private(&self.folder.join("key.next"))?,
@@ -116,11 +116,11 @@ mod tests {
         let mut identity = load();
         let old = identity.speaking().public();
         assert!(!identity.turn(), "there is one only");
-        let next = identity.next().unwrap();
-        assert_eq!((identity.next().unwrap(), identity.speaking().public()), (next, old));
+        let next = identity.make_next().unwrap();
+        assert_eq!((identity.make_next().unwrap(), identity.speaking().public()), (next, old));
         // Killed here: the next key is found again, and not used before it is wanted.
         let mut identity = load();
-        assert_eq!((identity.next().unwrap(), identity.speaking().public()), (next, old));
+        assert_eq!((identity.make_next().unwrap(), identity.speaking().public()), (next, old));
         identity.answered();
         assert!(folder.path().join("key.next").exists(), "the old key was answered");
         assert!(identity.turn());
@@ -139,10 +139,10 @@ mod tests {
     fn a_key_that_the_client_worker_will_not_have_is_thrown_away() {
         let folder = tempfile::tempdir().unwrap();
         let mut identity = Identity::load(folder.path().to_owned()).unwrap();
-        let (old, first) = (identity.speaking().public(), identity.next().unwrap());
+        let (old, first) = (identity.speaking().public(), identity.make_next().unwrap());
         identity.change();
         identity.discard();
         assert_eq!(identity.speaking().public(), old);
-        assert_ne!(identity.next().unwrap(), first);
+        assert_ne!(identity.make_next().unwrap(), first);
     }
 }

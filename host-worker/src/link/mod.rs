@@ -168,7 +168,7 @@ impl Conversation {
         if self.identity.speaks_next() {
             return;
         }
-        let key = match self.identity.next() {
+        let key = match self.identity.make_next() {
             Ok(key) => key,
             Err(error) => return tracing::error!(error = chain(&error), "cannot make a new key"),
         };

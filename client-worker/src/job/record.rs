@@ -285,7 +285,7 @@ impl JobRecord {
     pub fn forgotten(&mut self, now: Timestamp) {
         if matches!(self.phase, Phase::Running { .. } | Phase::Lost { .. }) {
             let message = format!(
-                "host {} does not know the job (any more): what became of {} is not known",
+                "host {} no longer knows the job (or never did): what became of {} is not known",
                 self.host,
                 self.spec.vm()
             );

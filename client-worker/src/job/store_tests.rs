@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use maglica_proto::{
-    fault::Code,
-    job::{JobSpec, JobState, Outcome, Task, VmRef, VmTask},
+    fault::{Code, Fault},
+    job::{JobSpec, JobState, JobView, Outcome, Task, VmRef, VmTask},
     name::{DomainName, HostName},
 };
 use uuid::{NoContext, Uuid};
@@ -116,6 +116,10 @@ fn an_id_from_far_ahead_that_an_older_version_took_does_not_make_all_others_look
     check_new(id_of(now()), store.forgotten().unwrap(), DAY, now()).unwrap();
 }
 
+async fn submit(desk: &Desk, new: NewJob) -> Result<JobView, Fault> {
+    desk.submit(vec![new]).await.unwrap().remove(0)
+}
+
 #[tokio::test]
 async fn a_repeat_of_a_forgotten_job_does_not_run_again_and_the_desk_answers_meanwhile() {
     const OLD: usize = 2000;
@@ -133,9 +137,9 @@ async fn a_repeat_of_a_forgotten_job_does_not_run_again_and_the_desk_answers_mea
     }
     assert!(portions >= 10, "{portions} portions");
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
-    let fault = desk.submit(new_job(records[7].id, "vm0")).await.unwrap_err();
+    let fault = submit(&desk, new_job(records[7].id, "vm0")).await.unwrap_err();
     assert_eq!(fault.code, Code::InvalidInput);
-    desk.submit(new_job(id_of(now()), "vm0")).await.unwrap();
+    submit(&desk, new_job(id_of(now()), "vm0")).await.unwrap();
     drop(desk);
     thread.join().unwrap();
 }

@@ -51,6 +51,35 @@ pub enum Code {
     Unknown,
 }
 
+impl Code {
+    /// The word, as it travels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid-input",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::WrongState => "wrong-state",
+            Self::NoRoom => "no-room",
+            Self::NoHost => "no-host",
+            Self::HostDown => "host-down",
+            Self::ToolMissing => "tool-missing",
+            Self::ToolFailed => "tool-failed",
+            Self::Hypervisor => "hypervisor",
+            Self::Unsupported => "unsupported",
+            Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::Forbidden => "forbidden",
+            Self::Trust => "trust",
+            Self::Version => "version",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// An error that is told to the other side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -105,4 +134,16 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         next = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_shown_as_it_travels() {
+        for code in [Code::InvalidInput, Code::NoHost, Code::OutcomeUnknown, Code::Forbidden, Code::Unavailable] {
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("{:?}", code.as_str()));
+        }
+    }
 }

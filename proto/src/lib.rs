@@ -9,6 +9,7 @@
 //! | [`job`] | a job: what it should do, its life, its events, its outcome |
 //! | [`inventory`] | what a host has: domains, images, pools, capacity |
 //! | [`fault`] | an error as it travels: code, sentence, object |
+//! | [`audit`] | who asked for what: the lines of the audit and their chain |
 //! | [`codec`] | MessagePack; the only user of `rmp-serde` |
 //! | [`join`] | how a new host or operator is let in |
 //! | [`key`], [`seal`] | keys, fingerprints and tokens; Noise handshakes and sealed messages |
@@ -18,6 +19,7 @@
 //! Nothing here does I/O except the two features, which exist so that the programs that dial or read the
 //! configuration share one implementation. The bytes are described in `PROTOCOL.md`.
 
+pub mod audit;
 pub mod codec;
 #[cfg(feature = "config")]
 pub mod config;

@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Audit,
     bus::{
         self, Bus,
         port::{PubPort, RepPort},
@@ -57,7 +58,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let state = local::state_dir(&config);
     let _lock = folder::lock(&state, "client worker")?;
     let trust = Trust::open(state.join("trust.json"))?;
-    local::enrol_root(&config, &keys, &trust).await?;
+    let (audit, audit_thread) = Audit::start(&state, keys.public().fingerprint(), serving.clone())?;
+    local::enrol_root(&config, &keys, &trust, &audit).await?;
 
     let store = SqliteStore::open(&state.join("jobs.db"))?;
     let (desk, desk_thread) = Desk::start(Box::new(store), config.jobs.keep)?;
@@ -77,7 +79,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         open_gate(&config, &config.listen.rep_addr(), PortKind::Rep, &run_dir.join("rep.sock")).await?,
         open_gate(&config, &config.listen.pub_addr(), PortKind::Pub, &run_dir.join("pub.sock")).await?,
     ];
-    local::invite_local_host(&config, &keys, &trust, reachable_here(gates[0].local_addr()?)).await?;
+    local::invite_local_host(&config, &keys, &trust, &audit, reachable_here(gates[0].local_addr()?)).await?;
     tracing::info!(
         rep = %gates[0].local_addr()?,
         publish = %gates[1].local_addr()?,
@@ -98,6 +100,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         delivery,
         fleet: fleet.clone(),
         trust: trust.clone(),
+        audit: audit.clone(),
         config: config.clone(),
         placing: Mutex::new(()),
         refused: refused.clone(),
@@ -134,8 +137,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     desk.stop().await;
     stop.cancel();
     // The last handle to the desk goes when its requests have been answered; then its thread has stored everything.
-    drop((desk, fleet));
-    let drained = tokio::task::spawn_blocking(move || desk_thread.join());
+    drop((desk, fleet, audit));
+    let drained = tokio::task::spawn_blocking(move || desk_thread.join().is_ok() && audit_thread.join().is_ok());
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("requests under way were cut off");
     }

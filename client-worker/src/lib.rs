@@ -14,11 +14,13 @@
 //! | [`fleet`] | which hosts are there, and what they have |
 //! | [`placement`] | on which host a clone is made |
 //! | [`trust`] | the register of keys |
+//! | [`audit`] | who asked for what, on the disk before it is done |
 //! | [`meter`] | how often what strangers cause is said in the log |
 //! | [`local`] | what makes it work on one machine without being set up |
 //! | [`app`] | puts it together, and takes it down in order |
 
 pub mod app;
+pub mod audit;
 pub mod bus;
 pub mod fleet;
 pub mod gate;

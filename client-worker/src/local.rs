@@ -12,7 +12,10 @@ use maglica_proto::{
     request::Invite,
 };
 
-use crate::trust::{Trust, register::InvitedAs};
+use crate::{
+    audit::{Audit, about},
+    trust::{Register, Trust, register::InvitedAs},
+};
 
 /// How long this machine's host worker has to pick up its invitation; a restart makes a new one.
 const INVITE_S: u32 = 24 * 3600;
@@ -42,7 +45,7 @@ pub fn server_keys(config: &Config) -> anyhow::Result<KeyPair> {
 ///
 /// # Errors
 /// The files cannot be written, or the register cannot be stored.
-pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust) -> anyhow::Result<()> {
+pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust, audit: &Audit) -> anyhow::Result<()> {
     let files = Operator::of_root(&config.state_dir);
     if let Some(folder) = files.key.parent() {
         folder::private(folder.to_owned())?;
@@ -52,12 +55,20 @@ pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust) -> anyho
         keyfile::write_public(&files.server_key, keys.public())?;
     }
     let name = OperatorName::new("root")?;
-    trust
-        .change(|register| {
-            register.enrol_local_operator(name, root.public(), SystemTime::now().into());
-            Ok(())
-        })
-        .await?;
+    let change = |register: &mut Register| {
+        register.enrol_local_operator(name.clone(), root.public(), SystemTime::now().into());
+        Ok(())
+    };
+    let mut after = (*trust.now()).clone();
+    change(&mut after)?;
+    if after.differs_on_disk(&trust.now()) {
+        let detail = format!("admin, {}", root.public().fingerprint());
+        let asked = about::itself(keys.public().fingerprint(), "operator-add", &name, &detail);
+        let lines = audit.asked(vec![asked]).await?;
+        let changed = trust.change(change).await;
+        audit.ended(lines.into_iter().map(|line| (line, about::verdict(&changed)))).await;
+        changed?;
+    }
     Ok(())
 }
 
@@ -65,7 +76,13 @@ pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust) -> anyho
 ///
 /// # Errors
 /// The file cannot be written, or the register cannot be stored.
-pub async fn invite_local_host(config: &Config, keys: &KeyPair, trust: &Trust, server: String) -> anyhow::Result<()> {
+pub async fn invite_local_host(
+    config: &Config,
+    keys: &KeyPair,
+    trust: &Trust,
+    audit: &Audit,
+    server: String,
+) -> anyhow::Result<()> {
     let file = invitation_file(config);
     let name: HostName = config.host.name()?;
     if trust.now().hosts().any(|(enrolled, _)| *enrolled == name) {
@@ -82,7 +99,12 @@ pub async fn invite_local_host(config: &Config, keys: &KeyPair, trust: &Trust, s
     }
     let token = Token::generate()?;
     let invite = Invite { token: token.id(), psk: token.psk(), valid_s: INVITE_S };
-    trust.change(|register| register.invite(InvitedAs::Host { name }, invite, SystemTime::now().into())).await?;
+    let asked = about::itself(keys.public().fingerprint(), "host-invite", &name, &format!("token {}", invite.token));
+    let lines = audit.asked(vec![asked]).await?;
+    let invited =
+        trust.change(|register| register.invite(InvitedAs::Host { name }, invite, SystemTime::now().into())).await;
+    audit.ended(lines.into_iter().map(|line| (line, about::verdict(&invited)))).await;
+    invited?;
     let line = Invitation { server, key: keys.public(), token }.to_line();
     keyfile::write_atomic(&file, format!("{}\n", line.expose()).as_bytes(), 0o600)?;
     Ok(())

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    audit::{AuditPage, AuditPlace},
     fault::Fault,
     id::JobId,
     inventory::{Domain, HostFacts, Pool},
@@ -150,6 +151,17 @@ pub enum Request {
     },
     /// All operators.
     OperatorList,
+    /// A page of the audit: the lines from `from` on, or if `back` the lines that end there.
+    Audit {
+        /// The `next` of the page before; none: from the very beginning, or if `back` from the very end.
+        #[serde(default)]
+        from: Option<AuditPlace>,
+        /// Whether to read backwards.
+        #[serde(default)]
+        back: bool,
+        /// How many lines at the most; the client worker has a bound of its own.
+        limit: u32,
+    },
 }
 
 /// One of several jobs that are submitted together.
@@ -193,7 +205,8 @@ impl Request {
             | Self::HostRekey { .. }
             | Self::OperatorAdd { .. }
             | Self::OperatorRevoke { .. }
-            | Self::OperatorList => Role::Admin,
+            | Self::OperatorList
+            | Self::Audit { .. } => Role::Admin,
         }
     }
 
@@ -220,6 +233,7 @@ impl Request {
             Self::OperatorAdd { .. } => "operator-add",
             Self::OperatorRevoke { .. } => "operator-revoke",
             Self::OperatorList => "operator-list",
+            Self::Audit { .. } => "audit",
         }
     }
 }
@@ -280,6 +294,8 @@ pub enum Answer {
         /// All.
         operators: Vec<OperatorRow>,
     },
+    /// To [`Request::Audit`].
+    Audit(Box<AuditPage>),
     /// Done, and stored.
     Done,
     /// Refused or failed.

@@ -59,8 +59,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub enum Asker {
     /// An enrolled host.
     Host(HostName),
-    /// An enrolled operator.
-    Operator(OperatorName, Role),
+    /// An enrolled operator, and its key.
+    Operator(OperatorName, Role, PublicKey),
     /// Somebody whose key is to be enrolled, and who proved to hold this token.
     Joiner(PublicKey, TokenId),
 }
@@ -275,7 +275,9 @@ impl<A: Answerer> Reception<A> {
         let asker = match (&entry.token, self.trust.now().lookup(&key)) {
             (Some(token), _) => Asker::Joiner(key, token.clone()),
             (None, Ok(Known::Host(name))) if entry.peer == PeerKind::Host => Asker::Host(name),
-            (None, Ok(Known::Operator(name, role))) if entry.peer == PeerKind::Operator => Asker::Operator(name, role),
+            (None, Ok(Known::Operator(name, role))) if entry.peer == PeerKind::Operator => {
+                Asker::Operator(name, role, entry.key)
+            }
             (None, Ok(_)) => {
                 self.refuse(
                     peer,

@@ -77,7 +77,7 @@ mod tests {
 
     fn operator() -> (PublicKey, Asker) {
         let key = KeyPair::generate().unwrap().public();
-        (key, Asker::Operator("vera".parse().unwrap(), Role::Viewer))
+        (key, Asker::Operator("vera".parse().unwrap(), Role::Viewer, key))
     }
 
     #[test]

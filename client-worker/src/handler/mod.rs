@@ -19,19 +19,25 @@ mod submit;
 use std::{sync::Arc, time::SystemTime};
 
 use maglica_proto::{
+    audit::{Asked, Verdict},
     codec,
     config::Config,
     fault::{Code, Fault, chain},
     host::{HostAnswer, HostRequest},
     join::{JoinAnswer, JoinRequest, Joined},
     key::{Fingerprint, PublicKey, TokenId},
-    request::{Answer, Request},
+    name::OperatorName,
+    request::{Answer, Request, Role},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
 
 use self::status::{Counted, Since};
 use crate::{
+    audit::{
+        Audit,
+        about::{self, About, verdicts},
+    },
     bus::{
         Answerer, Asker,
         refused::{Kind, Refused, Who},
@@ -53,6 +59,8 @@ pub struct Handlers {
     pub fleet: Fleet,
     /// The keys.
     pub trust: Trust,
+    /// Who asked for what.
+    pub audit: Audit,
     /// Weights, times and ports.
     pub config: Config,
     /// Pings under way.
@@ -72,19 +80,9 @@ pub struct Handlers {
 impl Answerer for Handlers {
     async fn answer(self: Arc<Self>, asker: Asker, turn: &Turn, body: Vec<u8>) -> Vec<u8> {
         match asker {
-            Asker::Operator(name, role) => {
+            Asker::Operator(name, role, key) => {
                 let answer = match self.read::<Request>(Who::Operator(&name), &body) {
-                    Ok(request) if role < request.role() => {
-                        self.refused.note(Kind::Forbidden, Who::Operator(&name), request.verb());
-                        let message = format!(
-                            "operator {name} has the role {}; {} takes {}",
-                            role.as_str(),
-                            request.verb(),
-                            request.role().as_str()
-                        );
-                        Err(Fault::new(Code::Forbidden, message))
-                    }
-                    Ok(request) => self.operator(&name, request, turn).await,
+                    Ok(request) => self.audited(&name, role, &key, request, turn).await,
                     Err(fault) => Err(fault),
                 };
                 write(&answer.unwrap_or_else(|fault| Answer::Fault { fault }))
@@ -110,8 +108,40 @@ impl Answerer for Handlers {
 }
 
 impl Handlers {
+    /// Checks the role, and has what changes anything written into the audit before it is done.
+    async fn audited(
+        self: Arc<Self>,
+        name: &OperatorName,
+        role: Role,
+        key: &PublicKey,
+        request: Request,
+        turn: &Turn,
+    ) -> Result<Answer, Fault> {
+        let (verb, wanted, about) = (request.verb(), request.role(), About::of(&request));
+        let lines = about.lines(name, key, verb);
+        if role < wanted {
+            self.refused.note(Kind::Forbidden, Who::Operator(name), verb);
+            for line in lines {
+                self.audit.refused(Asked { outcome: Some(Verdict::Fault(Code::Forbidden)), ..line }).await;
+            }
+            let message = format!("operator {name} has the role {}; {verb} takes {}", role.as_str(), wanted.as_str());
+            return Err(Fault::new(Code::Forbidden, message));
+        }
+        if !about.changes {
+            return self.operator(name, request, turn).await;
+        }
+        let lines = self.audit.asked(lines).await?;
+        let answer = self.operator(name, request, turn).await;
+        self.audit.ended(verdicts(&lines, &answer)).await;
+        answer
+    }
+
     async fn join(&self, key: PublicKey, token: TokenId) -> Result<JoinAnswer, Fault> {
-        let known = self.trust.change(|register| register.join(&token, key, SystemTime::now().into())).await?;
+        let name = self.trust.now().invited_name(&token, &key).unwrap_or_default();
+        let lines = self.audit.asked(vec![about::joins(name, &key, &token)]).await?;
+        let known = self.trust.change(|register| register.join(&token, key, SystemTime::now().into())).await;
+        self.audit.ended(lines.into_iter().map(|line| (line, about::verdict(&known)))).await;
+        let known = known?;
         let (name, role) = match known {
             Known::Host(name) => {
                 tracing::info!(host = %name, fingerprint = %key.fingerprint(), "enrolled a host");

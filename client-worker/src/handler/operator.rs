@@ -50,6 +50,7 @@ impl Handlers {
             | Request::OperatorAdd { .. }
             | Request::OperatorRevoke { .. }
             | Request::OperatorList
+            | Request::Audit { .. }
             | Request::Status => false,
         };
         let _working = if waits { None } else { turn.take().await };
@@ -144,6 +145,12 @@ impl Handlers {
                 self.trust.change(|register| register.revoke_operator(&name)).await.map(|()| Answer::Done)
             }
             Request::OperatorList => Ok(Answer::Operators { operators: self.trust.now().operator_rows() }),
+            Request::Audit { from, back, limit } => {
+                if from.is_none() {
+                    tracing::info!(operator = %by, "reads the audit");
+                }
+                Ok(Answer::Audit(Box::new(self.audit.page(from, back, limit).await?)))
+            }
         }
     }
 

@@ -200,6 +200,20 @@ impl Register {
         self.invited(token, now).map(|invited| &invited.psk).or_else(used)
     }
 
+    /// The name under which this key would join by a token, or has.
+    #[must_use]
+    pub fn invited_name(&self, token: &TokenId, key: &PublicKey) -> Option<String> {
+        let invited = self.invites.get(token).map(|invited| match &invited.who {
+            InvitedAs::Host { name } => name.to_string(),
+            InvitedAs::Operator { name, .. } => name.to_string(),
+        });
+        invited.or_else(|| match self.lookup(key) {
+            Ok(Known::Host(name)) => Some(name.to_string()),
+            Ok(Known::Operator(name, _)) => Some(name.to_string()),
+            Err(_) => None,
+        })
+    }
+
     /// Forgets invitations that have expired.
     pub fn drop_expired(&mut self, now: Timestamp) {
         self.used.retain(|_, used| used.expires > now);

@@ -64,7 +64,10 @@ impl fmt::Display for Flaw {
         match &self.kind {
             FlawKind::Unreadable => write!(f, "the {}. line is no line of an audit", self.line),
             FlawKind::Headless { seq } => {
-                write!(f, "line {seq} is the first that is there, and no file begins with it: lines before it were removed")
+                write!(
+                    f,
+                    "line {seq} is the first that is there, and no file begins with it: lines before it were removed"
+                )
             }
             FlawKind::Missing { from, seq } if from + 1 == *seq => write!(f, "line {from} is missing"),
             FlawKind::Missing { from, seq } => write!(f, "lines {from} to {} are missing", seq.saturating_sub(1)),
@@ -76,7 +79,10 @@ impl fmt::Display for Flaw {
                 write!(f, "line {seq} has another hash than was noted: it or lines before it were changed")
             }
             FlawKind::Cut { last, noted } => {
-                write!(f, "line {noted} was noted as the last, but the audit ends with line {last}: its end was cut off")
+                write!(
+                    f,
+                    "line {noted} was noted as the last, but the audit ends with line {last}: its end was cut off"
+                )
             }
         }
     }

@@ -279,3 +279,26 @@ pub struct AuditPage {
     #[serde(default)]
     pub flaw: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_written_and_hashed_as_it_always_was() {
+        let what = AuditEvent::Outcome { of: 3, outcome: Verdict::Fault(Code::NotFound) };
+        let entry = AuditEntry { seq: 7, at: Timestamp::from_millis(1_700_000_000_000), what };
+        let (line, hash) = entry.line(LineHash::from_bytes([0; 32])).unwrap();
+        let body = r#"{"seq":7,"at":1700000000000,"event":"outcome","of":3,"outcome":"not-found"}"#;
+        // printf '%064d' 0 | xxd -r -p, then the body: sha256sum
+        let known = "8e6f8c20a364001b6fad1e86ea3f2714f44fac90fc7cc58365b4c39361a8da7d";
+        assert_eq!((hash.to_string().as_str(), line), (known, body.replace('}', &format!(",\"hash\":\"{known}\"}}"))));
+        assert_eq!(serde_json::from_str::<AuditEntry>(body).unwrap(), entry);
+    }
+
+    #[test]
+    fn an_event_of_a_newer_version_is_read_as_another() {
+        let entry: AuditEntry = serde_json::from_str(r#"{"seq":1,"at":2,"event":"sealed","by":"x"}"#).unwrap();
+        assert_eq!(entry.what, AuditEvent::Other);
+    }
+}

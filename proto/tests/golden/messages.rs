@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Debug};
 
 use maglica_proto::{
+    audit::{AuditHead, AuditPage, AuditPlace, LineHash},
     fault::{Code, Fault},
     host::{BeatAnswer, Broadcast, Denial, Heartbeat, Held, HostAnswer, HostRequest, Offer, Report},
     inventory::{Disk, DiskDevice, Domain, DomainState, Inventory},
@@ -181,6 +182,8 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("operator-add", Request::OperatorAdd { name: name("alice"), role: Role::Operator, invite: invite() }),
         ("operator-revoke", Request::OperatorRevoke { name: name("alice") }),
         ("operator-list", Request::OperatorList),
+        ("audit", Request::Audit { from: Some(AuditPlace { file: 7, offset: 1024 }), back: true, limit: 1000 }),
+        ("audit-first", Request::Audit { from: None, back: false, limit: 1000 }),
     ];
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "image-list" => Request::ImageList, "vm-list" => Request::VmList { .. }, "vm-show" => Request::VmShow { .. },
@@ -189,7 +192,8 @@ fn requests() -> Vec<(&'static str, Request)> {
         "job-watch" => Request::JobWatch { .. }, "submit" => Request::Submit { .. }, "job-cancel" => Request::JobCancel { .. },
         "host-invite" => Request::HostInvite { .. }, "host-accept" => Request::HostAccept { .. },
         "host-revoke" => Request::HostRevoke { .. }, "host-rekey" => Request::HostRekey { .. }, "operator-add" => Request::OperatorAdd { .. },
-        "operator-revoke" => Request::OperatorRevoke { .. }, "operator-list" => Request::OperatorList);
+        "operator-revoke" => Request::OperatorRevoke { .. }, "operator-list" => Request::OperatorList,
+        "audit" => Request::Audit { .. });
     requests
 }
 
@@ -282,6 +286,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ),
         ("watch-nothing", Answer::Watch { row: Box::new(running()), events: Vec::new(), progress: None }),
         ("operators", Answer::Operators { operators: vec![operator(Some(fingerprint())), operator(None)] }),
+        ("audit", Answer::Audit(audit_page(Some(AuditPlace { file: 0, offset: 300 }), None).into())),
+        ("audit-last", Answer::Audit(audit_page(None, Some("line 2 is missing".to_owned())).into())),
         ("done", Answer::Done),
         ("fault", Answer::Fault { fault: fault() }),
         ("fault-bare", Answer::Fault { fault: Fault::new(Code::Forbidden, "operator alice has the role viewer") }),
@@ -290,8 +296,15 @@ fn answers() -> Vec<(&'static str, Answer)> {
     covers!(values, "images" => Answer::Images(_), "vms" => Answer::Vms { .. }, "vm" => Answer::Vm(_),
         "hosts" => Answer::Hosts { .. }, "pings" => Answer::Pings { .. }, "status" => Answer::Status(_),
         "submitted" => Answer::Submitted { .. }, "jobs" => Answer::Jobs { .. }, "job" => Answer::Job(_), "watch" => Answer::Watch { .. },
-        "operators" => Answer::Operators { .. }, "done" => Answer::Done, "fault" => Answer::Fault { .. });
+        "operators" => Answer::Operators { .. }, "audit" => Answer::Audit(_),
+        "done" => Answer::Done, "fault" => Answer::Fault { .. });
     answers
+}
+
+fn audit_page(next: Option<AuditPlace>, flaw: Option<String>) -> AuditPage {
+    let line = r#"{"seq":1,"at":1700000000000,"event":"outcome","of":0,"outcome":"ok","hash":"5e"}"#;
+    let head = AuditHead { seq: 1, hash: LineHash::from_bytes([0x5e; 32]) };
+    AuditPage { lines: vec![line.to_owned()], next, head, flaw }
 }
 
 fn host_requests() -> Vec<(&'static str, HostRequest)> {

@@ -50,6 +50,13 @@ pub enum FlawKind {
         /// Its number.
         seq: u64,
     },
+    /// The line that was noted is older than all that are there: its file was put away.
+    PutAway {
+        /// The first line that is there.
+        first: u64,
+        /// What was noted.
+        noted: u64,
+    },
     /// The line that was noted is not there: the end was cut off.
     Cut {
         /// The last line that is there.
@@ -77,6 +84,9 @@ impl fmt::Display for Flaw {
             }
             FlawKind::Rewritten { seq } => {
                 write!(f, "line {seq} has another hash than was noted: it or lines before it were changed")
+            }
+            FlawKind::PutAway { first, noted } => {
+                write!(f, "line {noted} was noted, but the audit begins with line {first}: it cannot be compared")
             }
             FlawKind::Cut { last, noted } => {
                 write!(
@@ -194,8 +204,11 @@ impl Chain {
     pub fn end(&mut self) {
         if let (Some(noted), false) = (self.noted, self.met) {
             let last = self.last.map_or(0, |last| last.seq);
-            if self.last.is_none() || noted.seq > last {
-                self.flaw(FlawKind::Cut { last, noted: noted.seq });
+            match self.first {
+                Some(first) if noted.seq < first => self.flaw(FlawKind::PutAway { first, noted: noted.seq }),
+                _ if self.last.is_none() || noted.seq > last => self.flaw(FlawKind::Cut { last, noted: noted.seq }),
+                // Missing in the middle, which has been told.
+                Some(_) | None => {}
             }
         }
     }
@@ -299,6 +312,8 @@ mod tests {
         let chain = check(&lines, None);
         assert_eq!((chain.count(), chain.lines(), chain.last().unwrap().seq), (0, 20, 19));
         assert_eq!(check(&lines[8..], None).count(), 0, "earlier files were put away");
+        let noted = check(&lines[..5], None).last();
+        assert_eq!(first(&lines[8..], noted), Some((12, FlawKind::PutAway { first: 8, noted: 4 })));
         let mut part = Chain::part();
         for line in &lines[3..12] {
             assert!(part.read(line).is_some());

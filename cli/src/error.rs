@@ -129,6 +129,14 @@ pub enum Error {
         /// Which.
         id: JobId,
     },
+    /// The audit does not hang together.
+    #[error("the audit was changed: {why}")]
+    Audit {
+        /// The first flaw.
+        why: String,
+        /// How many are told besides, if all were looked for.
+        more: Option<usize>,
+    },
     /// The person said no.
     #[error("nothing was done")]
     Declined,
@@ -182,6 +190,7 @@ impl Error {
             | Self::Key(_)
             | Self::Codec(_)
             | Self::Unexpected(_)
+            | Self::Audit { .. }
             | Self::Output(_)
             | Self::Format(..)
             | Self::Runtime(_) => Exit::Failed,
@@ -210,6 +219,9 @@ impl Error {
             Self::StillGoing { id, .. } | Self::Interrupted { id } => {
                 vec![format!("to look at it: maglica job show {id}"), format!("to stop it:    maglica job cancel {id}")]
             }
+            Self::Audit { more: None, .. } => vec!["to look at all of it: maglica audit --verify".into()],
+            Self::Audit { more: Some(0), .. } => Vec::new(),
+            Self::Audit { more: Some(more), .. } => vec![format!("{more} more of its flaws are told above")],
             Self::Unexpected(_) | Self::Codec(_) => vec![SAME_VERSION.into()],
             Self::Seal(SealError::Version { .. } | SealError::Malformed(_)) => vec![SAME_VERSION.into()],
             Self::Seal(

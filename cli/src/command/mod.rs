@@ -13,6 +13,7 @@ use crate::{
     output::{Color, Format},
 };
 
+pub mod audit;
 mod clone;
 pub mod host;
 pub mod image;
@@ -93,6 +94,8 @@ pub enum Command {
     Operator(operator::Operator),
     /// How the client worker is: hosts, jobs, store, what was refused.
     Status,
+    /// Show who asked for what, the latest last; or check that nothing of it was changed.
+    Audit(audit::Audit),
     /// The exit codes.
     #[command(hide = true, long_about = exit_codes())]
     ExitCodes,
@@ -116,6 +119,7 @@ impl Command {
             Self::Log(command) => command.run(app).await,
             Self::Operator(command) => command.run(app).await,
             Self::Status => status::run(app).await,
+            Self::Audit(command) => command.run(app).await,
             Self::ExitCodes => app.out.data(&Exit::table()).map(|()| Exit::Ok),
         }
     }

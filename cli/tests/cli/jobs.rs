@@ -106,7 +106,8 @@ impl Script {
             | Request::HostRekey { .. }
             | Request::OperatorAdd { .. }
             | Request::OperatorRevoke { .. }
-            | Request::OperatorList => panic!("{request:?} is not expected"),
+            | Request::OperatorList
+            | Request::Audit { .. } => panic!("{request:?} is not expected"),
         }
     }
 }

@@ -27,9 +27,12 @@ const ANCHOR_LINES: u64 = 1000;
 /// … or by any, after so long.
 const ANCHOR_EVERY: Duration = Duration::from_secs(3600);
 
+/// Gets the numbers of lines that are on the disk, or why they are not.
+pub(super) type Reply = oneshot::Sender<Result<Vec<u64>, String>>;
+
 pub(super) enum Command {
     /// Lines; with a reply they are waited for.
-    Store(Vec<AuditEvent>, Option<oneshot::Sender<Result<Vec<u64>, String>>>),
+    Store(Vec<AuditEvent>, Option<Reply>),
     Refused(Box<Asked>),
     Snapshot(oneshot::Sender<Result<Snapshot, AuditError>>),
     Tick,
@@ -51,7 +54,7 @@ pub(super) struct Owner {
 struct Waiting {
     from: usize,
     count: usize,
-    reply: oneshot::Sender<Result<Vec<u64>, String>>,
+    reply: Reply,
 }
 
 impl Owner {
@@ -104,7 +107,7 @@ impl Owner {
     }
 
     /// Writes what there is, syncs it if somebody waits or `sync` says so, and answers.
-    fn settle(&mut self, asked: Vec<(Vec<AuditEvent>, oneshot::Sender<Result<Vec<u64>, String>>)>, sync: bool) {
+    fn settle(&mut self, asked: Vec<(Vec<AuditEvent>, Reply)>, sync: bool) {
         let (mut lines, mut waiting) = (Vec::new(), Vec::new());
         for (events, reply) in asked {
             waiting.push(Waiting { from: lines.len(), count: events.len(), reply });

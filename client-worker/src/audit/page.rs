@@ -42,7 +42,12 @@ pub(super) fn read(snapshot: &Snapshot, from: Option<AuditPlace>, back: bool, li
     let open = |at: usize| -> Result<(File, u64), Fault> {
         match older.get(at) {
             Some((_, path)) => open_older(path).map_err(|error| fault(&error)),
-            None => Ok((snapshot.file.try_clone().map_err(|error| fault(&error))?, snapshot.len)),
+            None => {
+                let file = snapshot.file.try_clone().map_err(|error| fault(&error))?;
+                // Somebody may have cut it off under the client worker: what is left is what there is to judge.
+                let there = file.metadata().map_err(|error| fault(&error))?.len();
+                Ok((file, snapshot.len.min(there)))
+            }
         }
     };
     let at = match from {

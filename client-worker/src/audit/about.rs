@@ -6,7 +6,7 @@ use maglica_proto::{
     fault::Fault,
     id::JobId,
     key::{Fingerprint, PublicKey, TokenId},
-    name::OperatorName,
+    name::{HostName, OperatorName},
     request::{Answer, Invite, Request, SUBMIT_MAX},
 };
 
@@ -75,7 +75,9 @@ impl About {
             }
             Request::JobCancel { id } => changes(Thing::default().of_job(*id)),
             Request::HostInvite { name, invite } => changes(Thing::named(name).with(by_token(invite))),
-            Request::HostAccept { name, fingerprint } | Request::HostRekey { name, fingerprint } => changes(Thing::named(name).with(fingerprint.to_string())),
+            Request::HostAccept { name, fingerprint } | Request::HostRekey { name, fingerprint } => {
+                changes(Thing::named(name).with(fingerprint.to_string()))
+            }
             Request::HostRevoke { name } => changes(Thing::named(name)),
             Request::OperatorAdd { name, role, invite } => {
                 changes(Thing::named(name).with(format!("{}, {}", role.as_str(), by_token(invite))))
@@ -135,6 +137,18 @@ pub fn joins(name: String, key: &PublicKey, token: &TokenId) -> Asked {
         job: None,
         outcome: None,
         unlisted: 0,
+    }
+}
+
+/// A host says which key it will use from now on.
+#[must_use]
+pub fn next_key(host: &HostName, key: &PublicKey, next: &PublicKey) -> Asked {
+    Asked {
+        who: host.to_string(),
+        role: Capacity::Host,
+        verb: "host-key".to_owned(),
+        detail: Some(next.fingerprint().to_string()),
+        ..itself(key.fingerprint(), "host-key", host, "")
     }
 }
 

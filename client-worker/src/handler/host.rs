@@ -8,11 +8,15 @@ use std::{
 use maglica_proto::{
     fault::Fault,
     host::{BeatAnswer, Denial, HostAnswer, HostRequest},
+    key::PublicKey,
     name::HostName,
 };
 
 use super::{Handlers, stopping};
-use crate::bus::refused::{Kind, Who};
+use crate::{
+    audit::about,
+    bus::refused::{Kind, Who},
+};
 
 impl Handlers {
     pub(super) async fn host(self: &Arc<Self>, host: HostName, request: HostRequest) -> Result<HostAnswer, Fault> {
@@ -84,9 +88,22 @@ impl Handlers {
             }
             HostRequest::Rekey { key } => {
                 tracing::info!(%host, next = %key.fingerprint(), "says its next key");
-                self.trust.change(|register| register.announce(&host, key)).await.map(|()| HostAnswer::Stored)
+                self.announced(&host, key).await.map(|()| HostAnswer::Stored)
             }
         }
+    }
+
+    /// A host's next key, in the audit like every other that is let in; a repeat changes nothing and has no line.
+    async fn announced(&self, host: &HostName, key: PublicKey) -> Result<(), Fault> {
+        let mut after = (*self.trust.now()).clone();
+        if after.announce(host, key).is_ok() && !after.differs_on_disk(&self.trust.now()) {
+            return Ok(());
+        }
+        let present = self.trust.now().hosts().find(|(name, _)| *name == host).map(|(_, known)| known.key);
+        let lines = self.audit.asked(vec![about::next_key(host, &present.unwrap_or(key), &key)]).await?;
+        let changed = self.trust.change(|register| register.announce(host, key)).await;
+        self.audit.ended(lines.into_iter().map(|line| (line, about::verdict(&changed)))).await;
+        changed
     }
 
     fn stored(&self, host: &HostName, result: Result<(), Denial>) -> HostAnswer {

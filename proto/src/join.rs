@@ -35,7 +35,14 @@ impl Invitation {
     /// [`InvalidInvitation::Address`] if it is not one.
     pub fn address(server: &str) -> Result<&str, InvalidInvitation> {
         match server.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(host),
+            // `parse` takes a sign as well.
+            Some((host, port))
+                if !host.is_empty()
+                    && port.parse::<u16>().is_ok()
+                    && port.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                Ok(host)
+            }
             Some(_) | None => Err(InvalidInvitation::Address(server.chars().take(80).collect())),
         }
     }
@@ -123,5 +130,7 @@ mod tests {
         for line in ["", "a b", "host key token", "host:5556 key token"] {
             assert!(line.parse::<Invitation>().is_err(), "{line:?}");
         }
+        let odd = invitation.to_line().expose().replace(":5556", ":+5556");
+        assert!(odd.parse::<Invitation>().is_err(), "a port with a sign");
     }
 }

@@ -36,7 +36,9 @@ impl FromStr for MacAddr {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(invalid)?;
+            // `from_str_radix` takes a sign as well.
+            let pair = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let part = parts.next().filter(pair).ok_or_else(invalid)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
         }
         parts.next().is_none().then_some(Self(bytes)).ok_or_else(invalid)
@@ -121,7 +123,9 @@ impl FromStr for IpPrefix {
         let invalid = || InvalidAddress::Prefix(text.chars().take(60).collect());
         let (address, prefix) = text.split_once('/').ok_or_else(invalid)?;
         let address: IpAddr = address.parse().map_err(|_| invalid())?;
-        let prefix: u8 = prefix.parse().map_err(|_| invalid())?;
+        // `parse` takes a sign and zeros in front as well; whoever compares texts would see two networks.
+        let digits = prefix.bytes().all(|byte| byte.is_ascii_digit()) && !prefix.starts_with('0');
+        let prefix: u8 = prefix.parse().ok().filter(|_| digits).ok_or_else(invalid)?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
         (prefix >= 1 && prefix <= longest).then_some(Self { address, prefix }).ok_or_else(invalid)
     }
@@ -160,7 +164,9 @@ mod tests {
     fn a_mac_address_reads_back_as_it_shows() {
         let mac: MacAddr = "52:54:00:AB:cd:ef".parse().unwrap();
         assert_eq!(mac.to_string(), "52:54:00:ab:cd:ef");
-        for text in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52-54-00-12-34-56", "5:4:0:1:2:3"] {
+        for text in
+            ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52-54-00-12-34-56", "5:4:0:1:2:3", "+2:54:00:12:34:56"]
+        {
             assert!(text.parse::<MacAddr>().is_err(), "{text:?}");
         }
     }
@@ -172,7 +178,15 @@ mod tests {
         assert_eq!("2001:db8::10/64".parse::<IpPrefix>().unwrap().netmask(), None);
         assert!(net.contains("192.168.0.1".parse().unwrap()));
         assert!(!net.contains("192.168.1.1".parse().unwrap()));
-        for text in ["192.168.0.10", "192.168.0.10/33", "192.168.0.10/0", "2001:db8::1/129", "x/24"] {
+        for text in [
+            "192.168.0.10",
+            "192.168.0.10/33",
+            "192.168.0.10/0",
+            "2001:db8::1/129",
+            "x/24",
+            "10.0.0.1/+24",
+            "10.0.0.1/024",
+        ] {
             assert!(text.parse::<IpPrefix>().is_err(), "{text:?}");
         }
     }

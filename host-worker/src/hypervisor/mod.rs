@@ -3,15 +3,16 @@
 //! [`Hypervisor`] is the trait, with calls that block; [`libvirt`] is the implementation. Nobody else calls them from async
 //! code but through [`Host`], which moves each call off the async threads, bounds how many there are, and gives each a time
 //! limit after which its outcome is *unknown*. Reading and writing domain XML is [`domain_xml`]'s, what the host has is
-//! [`inventory`]'s, whether KVM works is [`accel`]'s. What a job does with all this is not here.
+//! [`inventory`]'s, whether KVM works is [`accel`]'s, what a guest's agent answers is [`agent`]'s. What a job does with all this is not here.
 
 pub mod accel;
+pub mod agent;
 pub mod domain_xml;
 mod error;
 mod host;
 pub mod inventory;
 mod libvirt;
-mod storage_xml;
+pub mod storage_xml;
 
 use std::{net::IpAddr, path::PathBuf};
 

@@ -9,7 +9,7 @@ use super::VolumeRow;
 
 /// The XML is not what libvirt is known to send.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum StorageXmlError {
+pub enum StorageXmlError {
     /// Not XML at all.
     #[error("libvirt's description is not XML: {0}")]
     Syntax(#[from] roxmltree::Error),
@@ -30,7 +30,10 @@ pub(super) fn text_at<'a>(node: Node<'a, '_>, path: &[&str]) -> Option<&'a str> 
 }
 
 /// A pool's type and its folder or device.
-pub(super) fn pool(xml: &str) -> Result<(String, Option<String>), StorageXmlError> {
+///
+/// # Errors
+/// [`StorageXmlError`] if it is something else.
+pub fn pool(xml: &str) -> Result<(String, Option<String>), StorageXmlError> {
     let document = Document::parse(xml)?;
     let root = document.root_element();
     let kind = root.attribute("type").ok_or(StorageXmlError::Missing("pool type"))?;
@@ -38,7 +41,10 @@ pub(super) fn pool(xml: &str) -> Result<(String, Option<String>), StorageXmlErro
 }
 
 /// A volume of the pool of this name. libvirt writes sizes in bytes.
-pub(super) fn volume(pool: &str, xml: &str) -> Result<VolumeRow, StorageXmlError> {
+///
+/// # Errors
+/// [`StorageXmlError`] if it is something else.
+pub fn volume(pool: &str, xml: &str) -> Result<VolumeRow, StorageXmlError> {
     let document = Document::parse(xml)?;
     let root = document.root_element();
     let size = |name: &'static str| {
@@ -60,7 +66,10 @@ pub(super) fn volume(pool: &str, xml: &str) -> Result<VolumeRow, StorageXmlError
 }
 
 /// The host's architecture and the program that runs guests of it, of libvirt's capabilities.
-pub(super) fn capabilities(xml: &str) -> Result<(String, Option<PathBuf>), StorageXmlError> {
+///
+/// # Errors
+/// [`StorageXmlError`] if it is something else.
+pub fn capabilities(xml: &str) -> Result<(String, Option<PathBuf>), StorageXmlError> {
     let document = Document::parse(xml)?;
     let root = document.root_element();
     let arch = child(root, "host")

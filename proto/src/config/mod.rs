@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `mod` | where the file is looked for, and in which order sources count |
 //! | [`schema`] | what the file says, checked |
+//! | `bounds` | how much a text may make of itself |
 //! | `build` | the type, default and bounds of every key |
 //! | `read` | taking values out of the parsed tree, and what is said of a wrong one |
 //! | `machine` | what the defaults ask of the machine |
@@ -21,6 +22,7 @@ use std::{
 
 use config::{Environment, File, FileFormat};
 
+mod bounds;
 mod build;
 pub mod folder;
 pub mod keyfile;
@@ -60,6 +62,14 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
         /// The parser's words, with line and column.
+        why: String,
+    },
+    /// It is YAML that takes more than a configuration ever does.
+    #[error("{} is too much for a configuration: {why}", path.display())]
+    TooMuch {
+        /// Which file.
+        path: PathBuf,
+        /// What is too much.
         why: String,
     },
     /// A variable `MAGLICA__…` cannot be read.
@@ -131,6 +141,9 @@ fn load_from(
 fn parse(file: Option<(&Path, &str)>, variables: Option<HashMap<String, String>>) -> Result<Config, ConfigError> {
     let mut builder = config::Config::builder();
     if let Some((path, text)) = file {
+        if let Some(why) = bounds::excess(text) {
+            return Err(ConfigError::TooMuch { path: path.to_owned(), why });
+        }
         // Built by itself first, so that an error of the file is not taken for one of the environment.
         let source = File::from_str(text, FileFormat::Yaml);
         let tree = config::Config::builder()

@@ -135,8 +135,8 @@ impl Initiator {
         }
         let payload = read(&mut self.noise, rest)?;
         let (session, payload) = payload.split_first_chunk::<16>().ok_or(SealError::Malformed("no session id"))?;
-        if SessionId(*session) != header.session {
-            return Err(SealError::Misplaced("the session id inside differs"));
+        if SessionId(*session) != header.session || header.counter != 0 {
+            return Err(SealError::Misplaced("the session id inside differs, or its counter is not zero"));
         }
         let welcome: Welcome = codec::decode(payload).map_err(SealError::Payload)?;
         if !(PROTOCOL_FLOOR..=PROTOCOL).contains(&welcome.protocol) {
@@ -175,6 +175,9 @@ impl Responder {
                 return Err(SealError::Misplaced("it does not begin a handshake"));
             }
         };
+        if header != Header::without_session(header.kind) {
+            return Err(SealError::Misplaced("it begins a session and names one"));
+        }
         // The pre-shared key comes into play in the second message only; until the token is known, any will do.
         let mut noise = builder(header.kind, keys, join.then_some(&[0; 32]))?
             .build_responder()

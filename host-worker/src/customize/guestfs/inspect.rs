@@ -31,6 +31,9 @@ const NO_ROOT: [&str; 5] = ["", "swap", "vfat", "iso9660", "ntfs"];
 /// Where file systems may be mounted without a plan having to know: it reads and writes nothing there.
 const ELSEWHERE: [&str; 10] = ["/boot", "/home", "/tmp", "/proc", "/sys", "/dev", "/mnt", "/media", "/srv", "/var/log"];
 
+/// The most characters that are kept of what a system calls itself.
+const NAME_MAX: usize = 100;
+
 /// Finds the system and mounts it for writing.
 pub(super) async fn find(fish: &mut Fish) -> Result<System, CustomizeError> {
     match simple(fish).await? {
@@ -118,10 +121,15 @@ fn of_release(text: &str) -> Option<System> {
     });
     Some(System {
         kind: "linux".to_owned(),
-        name: get("PRETTY_NAME").unwrap_or_else(|| id.clone()),
+        name: plain(&get("PRETTY_NAME").unwrap_or_else(|| id.clone())),
         distro: id,
         packages: packages.unwrap_or_default().to_owned(),
     })
+}
+
+/// What a guest calls itself, as it can be shown and stored: the guest may be anybody's.
+fn plain(name: &str) -> String {
+    name.chars().take(NAME_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 async fn thorough(fish: &mut Fish) -> Result<System, CustomizeError> {
@@ -143,8 +151,8 @@ async fn thorough(fish: &mut Fish) -> Result<System, CustomizeError> {
         distro: distro.trim_ascii().to_owned(),
         packages: packages.trim_ascii().to_owned(),
         name: match name.trim_ascii() {
-            "" | "unknown" => distro.trim_ascii().to_owned(),
-            name => name.to_owned(),
+            "" | "unknown" => plain(distro.trim_ascii()),
+            name => plain(name),
         },
     };
     let mut mountpoints: Vec<(&str, &str)> = mountpoints.lines().filter_map(|line| line.split_once(": ")).collect();
@@ -180,5 +188,7 @@ mod tests {
         assert_eq!((system.distro.as_str(), system.packages.as_str()), ("rocky", "dnf"));
         assert_eq!(system.name, "Rocky Linux 9.3 (Blue Onyx)");
         assert_eq!(of_release("NAME=x\n"), None);
+        let long = of_release(&format!("ID=x\nPRETTY_NAME=\u{1b}[2J{}\n", "x".repeat(1 << 20))).unwrap();
+        assert!(long.name.starts_with("?[2Jx") && long.name.len() == NAME_MAX, "{}", long.name);
     }
 }

@@ -7,6 +7,11 @@ use crate::customize::{CustomizeError, Entry, Tree, Want};
 /// itself hands out at most four at once.
 const SIZE_MAX: usize = 2 * 1024 * 1024;
 
+/// How many entries a folder may have that is read: the guest may be anybody's, and each one is asked about.
+const ENTRIES_MAX: usize = 4096;
+/// How much of the files in one folder may be read; the plan holds it several times over.
+const FOLDER_MAX: usize = 16 * 1024 * 1024;
+
 /// What `is-…` says of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -92,11 +97,23 @@ async fn read_folder(fish: &mut Fish, tree: &mut Tree, folder: &str, deep: bool)
     // A name that is not UTF-8 or holds a line's end is found not to exist, and so is left alone.
     let paths: Vec<String> =
         names.iter().flat_map(|names| names.lines()).map(|name| format!("{folder}/{name}")).collect();
+    if paths.len() > ENTRIES_MAX {
+        return Err(too_much(folder, format!("it has {} entries, more than {ENTRIES_MAX}", paths.len())));
+    }
+    let mut held = 0;
     for (path, kind) in paths.iter().zip(kinds(fish, &paths).await?) {
         if kind == Kind::File && !tree.exists(path) {
             let content = if deep { content(fish, path).await? } else { None };
+            held += content.as_ref().map_or(0, Vec::len);
+            if held > FOLDER_MAX {
+                return Err(too_much(folder, format!("its files are larger than {FOLDER_MAX} bytes together")));
+            }
             tree.put(&**path, content.map_or(Entry::Unread, Entry::File));
         }
     }
     Ok(())
+}
+
+fn too_much(folder: &str, message: String) -> CustomizeError {
+    CustomizeError::Guestfs { doing: format!("reading {folder}"), message }
 }

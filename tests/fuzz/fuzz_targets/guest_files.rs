@@ -1,0 +1,4 @@
+//! `cargo fuzz run guest_files`; scripts/fuzz uses `all.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| maglica_fuzz::GUEST_FILES.run(data));

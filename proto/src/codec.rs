@@ -2,7 +2,11 @@
 //!
 //! UUIDs and addresses travel as text (serde's human-readable form), as `PROTOCOL.md` shows them.
 
+mod shape;
+
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use self::shape::Shape;
 
 /// How deep a message may nest. Ours need seven; the bound keeps a hostile one from using up the stack.
 const MAX_DEPTH: usize = 32;
@@ -18,6 +22,15 @@ pub enum CodecError {
         /// Why.
         #[source]
         source: rmp_serde::decode::Error,
+    },
+    /// Not one whole MessagePack value.
+    #[error("cannot read a message as {what}")]
+    Shape {
+        /// The type that was expected.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Shape,
     },
     /// Bytes follow the message.
     #[error("{extra} bytes follow a whole {what}")]
@@ -52,8 +65,9 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// Reads a message, which must take up all the bytes.
 ///
 /// # Errors
-/// [`CodecError::Decode`] or [`CodecError::Trailing`].
+/// [`CodecError::Shape`], [`CodecError::Decode`] or [`CodecError::Trailing`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    shape::check(bytes).map_err(|source| CodecError::Shape { what: short_name::<T>(), source })?;
     let mut rest = bytes;
     let mut deserializer = rmp_serde::Deserializer::new(&mut rest).with_human_readable();
     deserializer.set_max_depth(MAX_DEPTH);

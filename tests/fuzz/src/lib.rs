@@ -69,7 +69,7 @@ targets! {
     SESSION = session, 4 MiB;
     HANDSHAKE = handshake, 1 MiB;
     MESSAGES = messages, 4 MiB;
-    CONFIGURATION = configuration, 16 MiB;
+    CONFIGURATION = configuration, 32 MiB;
     CREDENTIALS = credentials, 1 MiB;
     NAMES = names, 1 MiB;
     DOMAIN_XML = domain_xml, 16 MiB;

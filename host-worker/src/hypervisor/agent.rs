@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_guest_cannot_make_a_report_too_long_or_speak_to_a_terminal() {
-        let name = format!(r#"{{"return":{{"host-name":"\\u001b[2J{}"}}}}"#, "x".repeat(1 << 20));
+        let name = format!(r#"{{"return":{{"host-name":"\u001b[2J{}"}}}}"#, "x".repeat(1 << 20));
         let one = r#"{"ip-address":"10.0.0.1"},"#.repeat(10_000);
         let interfaces = format!(r#"{{"return":[{{"ip-addresses":[{one}{{"ip-address":"10.0.0.2"}}]}}]}}"#);
         let GuestAnswer::Up { hostname, addresses } = read(&name, &interfaces).unwrap() else { panic!("it answered") };

@@ -3,24 +3,28 @@
 //! Both bind unix sockets in a folder that only this user can enter; the gate is the only one who connects.
 //!
 //! What is known of `zeromq` 0.7 and dealt with here: a REP socket is blocked by one peer that does not read and turns in circles on a
-//! truncated frame, hence ROUTER; ROUTER's `send` waits while a peer's queue is full, hence it is never awaited by the one who
-//! receives; `bind` fails on a stale socket file, and the end of a socket removes its file later, even if by then it is a new socket's.
+//! truncated frame, hence ROUTER; ROUTER's `send` waits while a peer's queue is full, hence it is never awaited; `bind` fails on a stale
+//! socket file, and the end of a socket removes its file later, even if by then it is a new socket's.
+//!
+//! **Each socket has a thread of its own.** `zeromq` takes the locks of its list of peers in two ways: some callers wait for them as
+//! futures, others block their thread. A lock that is handed to a future while all threads of the runtime block on it is never taken
+//! nor given back: peers that came and went while others were answered stopped the whole client worker. On one thread nothing of
+//! that list is ever contended.
 
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::thread;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
 use zeromq::{
     PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqError, ZmqMessage,
     ZmqResult,
@@ -32,10 +36,10 @@ const MAX_PATH: usize = 107;
 const BINDING_SUFFIX: usize = 20;
 /// Makes the name under which a socket is bound its own within the process.
 static BINDINGS: AtomicU32 = AtomicU32::new(0);
-/// Answers waiting for peers whose queue is full. The gate closes such a peer within seconds, so few ever wait.
-const SLOW_REPLIES: usize = 256;
-/// How long one answer may wait for its peer before it is dropped: longer than the gate keeps a peer that takes no bytes.
-const SLOW_REPLY_LIMIT: Duration = Duration::from_secs(15);
+/// Requests that may wait between the socket's thread and whoever serves them; beyond it the socket is not read.
+const REQUESTS: usize = 1024;
+/// Broadcasts that may wait for the socket's thread; beyond it the publisher waits.
+const BROADCASTS: usize = 1024;
 /// Identity, delimiter, payload.
 const REQUEST_FRAMES: usize = 3;
 
@@ -78,6 +82,26 @@ pub enum PortError {
         #[source]
         source: Box<ZmqError>,
     },
+    /// Its thread is gone.
+    #[error("the thread of socket {path} has ended")]
+    Ended {
+        /// The path of the socket.
+        path: PathBuf,
+    },
+}
+
+/// Runs this on a thread of its own, until it ends.
+fn on_own_thread<F: Future<Output = ()>>(name: &str, work: impl FnOnce() -> F + Send + 'static) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(work())).map(drop)
+}
+
+/// Asks for something now; `None` if it would have to be waited for, and it is then given up.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }
 
 /// Who asked: goes back unchanged with the answer. One connection, not one person.
@@ -94,23 +118,39 @@ impl Peer {
 
 /// The receiving half of port 5556.
 pub struct RepPort {
-    receiver: RouterRecvHalf,
+    requests: mpsc::Receiver<ZmqResult<(Peer, Bytes)>>,
     replier: RepReplier,
+    malformed: Arc<AtomicU64>,
     file: SocketFile,
-    malformed: u64,
 }
 
 impl RepPort {
-    /// Binds at `path`, in a folder that must be 0700; a stale file there is replaced. Needs a tokio runtime.
+    /// Binds at `path`, in a folder that must be 0700; a stale file there is replaced.
     ///
     /// # Errors
     /// [`PortError`], each with the path.
     pub async fn bind(path: &Path) -> Result<Self, PortError> {
         let (listener, file) = SocketFile::bind(path)?;
-        let mut socket = RouterSocket::new();
-        file.adopt(socket.bind_listener(listener).await)?;
-        let (sender, receiver) = socket.split();
-        Ok(Self { receiver, replier: RepReplier::new(sender), file, malformed: 0 })
+        let (requests, receiver) = mpsc::channel(REQUESTS);
+        // Unbounded, for whoever answers must not wait; the gate bounds how many questions a connection may have open.
+        let (replies, to_send) = mpsc::unbounded_channel();
+        let replier = RepReplier { replies, dropped: Arc::default() };
+        let malformed = Arc::new(AtomicU64::new(0));
+        let (dropped, strange) = (replier.dropped.clone(), malformed.clone());
+        let (ready, bound) = oneshot::channel();
+        on_own_thread("port-rep", move || async move {
+            let mut socket = RouterSocket::new();
+            let result = socket.bind_listener(listener).await;
+            let good = result.is_ok();
+            let _ = ready.send(result.map(drop));
+            if good {
+                let (sender, receiver) = socket.split();
+                tokio::join!(receive(receiver, requests, &strange), send(sender, to_send, &dropped));
+            }
+        })
+        .map_err(|source| PortError::Bind { path: path.to_owned(), source })?;
+        file.adopt(bound.await)?;
+        Ok(Self { requests: receiver, replier, malformed, file })
     }
 
     /// To answer from any task.
@@ -122,7 +162,7 @@ impl RepPort {
     /// Messages that were not `[identity][empty][payload]`. The gate lets none through, so this stays zero.
     #[must_use]
     pub fn malformed(&self) -> u64 {
-        self.malformed
+        self.malformed.load(Ordering::Relaxed)
     }
 
     /// The next request. Cancel-safe.
@@ -130,88 +170,106 @@ impl RepPort {
     /// # Errors
     /// When the socket itself has failed, not a peer.
     pub async fn recv(&mut self) -> Result<(Peer, Bytes), PortError> {
-        loop {
-            let message = self.receiver.recv().await.map_err(|e| self.file.failed(e))?;
-            let mut frames = message.into_vecdeque();
-            if let (REQUEST_FRAMES, Some(identity), Some([])) =
-                (frames.len(), frames.front(), frames.get(1).map(|f| &f[..]))
-            {
-                let peer = Peer(identity.clone());
-                return Ok((peer, frames.pop_back().unwrap_or_default()));
-            }
-            self.malformed += 1;
+        match self.requests.recv().await {
+            Some(Ok(request)) => Ok(request),
+            Some(Err(error)) => Err(self.file.failed(error)),
+            None => Err(self.file.ended()),
         }
     }
 }
 
-type Sending = Pin<Box<dyn Future<Output = ZmqResult<()>> + Send>>;
+/// Hands on what comes, until nobody wants it any more.
+async fn receive(mut socket: RouterRecvHalf, requests: mpsc::Sender<ZmqResult<(Peer, Bytes)>>, malformed: &AtomicU64) {
+    loop {
+        let received = tokio::select! {
+            received = socket.recv() => received,
+            () = requests.closed() => return,
+        };
+        let request = match received {
+            Ok(message) => {
+                let mut frames = message.into_vecdeque();
+                let (REQUEST_FRAMES, Some(identity), Some([])) =
+                    (frames.len(), frames.front(), frames.get(1).map(|frame| &frame[..]))
+                else {
+                    malformed.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                };
+                let peer = Peer(identity.clone());
+                Ok((peer, frames.pop_back().unwrap_or_default()))
+            }
+            Err(error) => Err(error),
+        };
+        let failed = request.is_err();
+        if requests.send(request).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Sends the answers, until the last one who could give any is gone.
+async fn send(mut socket: RouterSendHalf, mut replies: mpsc::UnboundedReceiver<(Peer, Bytes)>, dropped: &AtomicU64) {
+    while let Some((peer, payload)) = replies.recv().await {
+        let mut frames = ZmqMessage::from(payload);
+        frames.push_front(Bytes::new());
+        frames.push_front(peer.0);
+        // It only puts the message into the peer's queue. One that is full has 100,000 answers, of which the gate allows a few.
+        if !matches!(at_once(socket.send(frames)), Some(Ok(()))) {
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
 
 /// Answers; never waits.
 #[derive(Clone)]
 pub struct RepReplier {
-    sender: RouterSendHalf,
-    slow: mpsc::Sender<Sending>,
+    replies: mpsc::UnboundedSender<(Peer, Bytes)>,
     dropped: Arc<AtomicU64>,
 }
 
 impl RepReplier {
-    fn new(sender: RouterSendHalf) -> Self {
-        let (slow, mut waiting) = mpsc::channel::<Sending>(SLOW_REPLIES);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let count = dropped.clone();
-        tokio::spawn(async move {
-            while let Some(sending) = waiting.recv().await {
-                if !matches!(timeout(SLOW_REPLY_LIMIT, sending).await, Ok(Ok(()))) {
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-        Self { sender, slow, dropped }
-    }
-
-    /// Sends the one answer to a request. False when it was dropped: the peer is gone, or takes nothing and too many wait already.
+    /// Sends the one answer to a request. False when the port has ended; a peer that is gone is counted in [`RepReplier::dropped`].
     pub fn reply(&self, peer: &Peer, payload: Bytes) -> bool {
-        let mut frames = ZmqMessage::from(payload);
-        frames.push_front(Bytes::new());
-        frames.push_front(peer.0.clone());
-        let mut sender = self.sender.clone();
-        let mut sending: Sending = Box::pin(async move { sender.send(frames).await });
-        // Nearly always done at the first look: `send` only puts the message into the peer's queue. Otherwise it goes on elsewhere.
-        let sent = match sending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => result.is_ok(),
-            Poll::Pending => return self.slow.try_send(sending).is_ok() || self.count_dropped(),
-        };
-        sent || self.count_dropped()
+        self.replies.send((peer.clone(), payload)).is_ok()
     }
 
-    /// Answers that never reached a queue.
+    /// Answers that never reached a peer's queue.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
-    }
-
-    fn count_dropped(&self) -> bool {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-        false
     }
 }
 
 /// Port 5555: one owner publishes.
 pub struct PubPort {
-    socket: PubSocket,
+    broadcasts: mpsc::Sender<ZmqMessage>,
     file: SocketFile,
 }
 
 impl PubPort {
-    /// Binds at `path`, in a folder that must be 0700; a stale file there is replaced. Needs a tokio runtime.
+    /// Binds at `path`, in a folder that must be 0700; a stale file there is replaced.
     ///
     /// # Errors
     /// [`PortError`], each with the path.
     pub async fn bind(path: &Path) -> Result<Self, PortError> {
         let (listener, file) = SocketFile::bind(path)?;
-        let mut socket = PubSocket::new();
-        file.adopt(socket.bind_listener(listener).await)?;
-        Ok(Self { socket, file })
+        let (broadcasts, mut to_send) = mpsc::channel(BROADCASTS);
+        let (ready, bound) = oneshot::channel();
+        on_own_thread("port-pub", move || async move {
+            let mut socket = PubSocket::new();
+            let result = socket.bind_listener(listener).await;
+            let good = result.is_ok();
+            let _ = ready.send(result.map(drop));
+            // One that failed for good ends the thread, and the next broadcast hears of it.
+            while let Some(message) = to_send.recv().await.filter(|_| good) {
+                if let Err(error) = socket.send(message).await {
+                    tracing::error!(%error, "the publishing socket failed");
+                    return;
+                }
+            }
+        })
+        .map_err(|source| PortError::Bind { path: path.to_owned(), source })?;
+        file.adopt(bound.await)?;
+        Ok(Self { broadcasts, file })
     }
 
     /// Sends `[topic][payload]` to whoever has subscribed to a prefix of `topic`. Who is not there, or too slow, misses it.
@@ -221,7 +279,7 @@ impl PubPort {
     pub async fn publish(&mut self, topic: &[u8], payload: Bytes) -> Result<(), PortError> {
         let mut message = ZmqMessage::from(Bytes::copy_from_slice(topic));
         message.push_back(payload);
-        self.socket.send(message).await.map_err(|e| self.file.failed(e))
+        self.broadcasts.send(message).await.map_err(|_| self.file.ended())
     }
 }
 
@@ -260,8 +318,12 @@ impl SocketFile {
         Ok((listener, Self { path, inode }))
     }
 
-    fn adopt<T>(&self, bound: ZmqResult<T>) -> Result<(), PortError> {
-        bound.map(drop).map_err(|e| self.failed(e))
+    fn adopt(&self, bound: Result<ZmqResult<()>, oneshot::error::RecvError>) -> Result<(), PortError> {
+        bound.map_err(|_| self.ended())?.map_err(|error| self.failed(error))
+    }
+
+    fn ended(&self) -> PortError {
+        PortError::Ended { path: self.path.clone() }
     }
 
     fn failed(&self, source: ZmqError) -> PortError {
@@ -279,50 +341,5 @@ impl Drop for SocketFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(mode: u32) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-        dir
-    }
-
-    #[tokio::test]
-    async fn a_path_that_does_not_fit_and_an_open_folder_are_refused_by_name() {
-        let dir = folder(0o700);
-        let long = dir.path().join("x".repeat(100));
-        let error = RepPort::bind(&long).await.err().unwrap();
-        assert!(matches!(error, PortError::PathTooLong { .. }), "{error}");
-        assert!(error.to_string().contains(long.to_str().unwrap()));
-        let open = folder(0o755);
-        let error = PubPort::bind(&open.path().join("pub")).await.err().unwrap();
-        assert!(matches!(error, PortError::FolderOpen { mode: 0o755, .. }), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_stale_file_is_replaced_and_the_end_of_the_old_socket_does_not_take_the_new_one() {
-        let dir = folder(0o700);
-        let path = dir.path().join("rep");
-        std::fs::write(&path, b"stale").unwrap();
-        let old = RepPort::bind(&path).await.unwrap();
-        let new = RepPort::bind(&path).await.unwrap();
-        drop(old);
-        // Lets the old socket's accept task end, which removes what it believes to be its file.
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
-        drop(new);
-        assert!(!path.exists());
-    }
-
-    #[tokio::test]
-    async fn an_answer_for_a_peer_that_is_gone_is_dropped_and_counted() {
-        let dir = folder(0o700);
-        let port = RepPort::bind(&dir.path().join("rep")).await.unwrap();
-        let replier = port.replier();
-        assert!(!replier.reply(&Peer(Bytes::from_static(b"nobody")), Bytes::new()));
-        assert_eq!(replier.dropped(), 1);
-    }
-}
+#[path = "port_tests.rs"]
+mod tests;

@@ -145,8 +145,14 @@ fn libvirt(mut section: Section) -> Result<Libvirt, BadKey> {
     let word = |value: &Value| {
         read::text(value).filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     };
-    let driver =
-        section.value("driver", "the name of a libvirt driver, such as qemu", word)?.unwrap_or_else(|| "qemu".into());
+    // A socket of this machine may be named (in the path, `?socket=`); another machine's libvirt is another host worker's.
+    let driver = |value: &Value| {
+        let text = read::text(value)?;
+        word(&Value::from(text.strip_suffix("+unix").unwrap_or(&text))).map(|_| text)
+    };
+    let driver = section
+        .value("driver", "the name of a libvirt driver, such as qemu, or one with +unix", driver)?
+        .unwrap_or_else(|| "qemu".into());
     let transport =
         section.value("transport", "the name of a libvirt transport, such as unix (it has no effect)", word)?;
     let path = section.value("path", "what follows driver:/// in a libvirt URI, such as system", |value| {

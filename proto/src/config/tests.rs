@@ -47,6 +47,7 @@ fn the_uri_of_libvirt_follows_driver_and_path() {
         ("libvirt: {driver: test}", "test:///default"),
         ("libvirt: {driver: test, path: /abs/path.xml}", "test:///abs/path.xml"),
         ("libvirt: {path: session}", "qemu:///session"),
+        ("libvirt: {driver: qemu+unix, path: 'system?socket=/run/s'}", "qemu+unix:///system?socket=/run/s"),
         ("libvirt: {path: /system}", "qemu:///system"),
     ] {
         assert_eq!(yaml(text).unwrap().libvirt.uri(), uri);

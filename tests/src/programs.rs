@@ -24,8 +24,10 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// `target/debug/deps/test-0123` is two below `target/debug`.
+/// `target/debug/deps/test-0123` is two below `target/debug`, a program of the tests' own is in it.
 fn beside_this_test() -> PathBuf {
     let own = std::env::current_exe().expect("a running test has a path");
-    own.ancestors().nth(2).map(Path::to_owned).expect("a test is in a folder of the target folder")
+    let folder = own.parent().expect("a test is in a folder");
+    let built = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    built.map(Path::to_owned).expect("a test is in a folder of the target folder")
 }

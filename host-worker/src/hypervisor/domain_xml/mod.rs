@@ -28,12 +28,18 @@ use super::storage_xml::{child, text_at};
 /// The namespace of Maglica's element in a domain's metadata.
 pub const NAMESPACE: &str = "https://maglica.org/xmlns/domain/1";
 
+/// libxml2's own limit. What rewrites a description goes down it by recursion.
+const DEPTH_MAX: usize = 256;
+
 /// A description cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DomainXmlError {
     /// It is not XML.
     #[error("the domain's description is not XML: {0}")]
     Syntax(String),
+    /// It is nested deeper than libvirt, which reads it with libxml2, would take it.
+    #[error("the domain's description is nested more than {DEPTH_MAX} deep")]
+    Deep,
     /// Something is missing that every domain has.
     #[error("the domain's description has no {0}")]
     Missing(&'static str),
@@ -114,7 +120,7 @@ pub enum Source {
 /// # Errors
 /// [`DomainXmlError`] if it is not one.
 pub fn read(xml: &str) -> Result<Description, DomainXmlError> {
-    let document = Document::parse(xml).map_err(|error| DomainXmlError::Syntax(error.to_string()))?;
+    let document = parse(xml)?;
     let root = document.root_element();
     let devices = child(root, "devices");
     let named = |name: &'static str| {
@@ -139,6 +145,21 @@ pub fn read(xml: &str) -> Result<Description, DomainXmlError> {
         made: own.and_then(provenance),
         marked_image: own.is_some_and(|own| text_at(own, &["role"]) == Some("image")),
     })
+}
+
+fn parse(xml: &str) -> Result<Document<'_>, DomainXmlError> {
+    let document = Document::parse(xml).map_err(|error| DomainXmlError::Syntax(error.to_string()))?;
+    // In the order of the document, which is that of the ids: each node comes after its parent.
+    let mut depths: Vec<usize> = Vec::new();
+    for node in document.descendants() {
+        let above = node.parent().and_then(|parent| depths.get(parent.id().get_usize()));
+        let depth = above.map_or(0, |above| above + 1);
+        if depth > DEPTH_MAX {
+            return Err(DomainXmlError::Deep);
+        }
+        depths.push(depth);
+    }
+    Ok(document)
 }
 
 fn disk(node: Node<'_, '_>) -> Option<DiskXml> {

@@ -113,6 +113,25 @@ fn the_wrong_number_of_addresses_is_an_error() {
 }
 
 #[test]
+fn a_description_nested_without_end_is_refused_before_the_stack_is_used_up() {
+    let (front, back) = IMAGE.split_at(IMAGE.rfind("</domain>").unwrap());
+    let nested = |depth: usize| format!("{front}{}{}{back}", "<a>".repeat(depth), "</a>".repeat(depth));
+    assert!(read(&nested(200)).is_ok());
+    for depth in [300, 100_000] {
+        assert!(matches!(read(&nested(depth)), Err(DomainXmlError::Deep)), "{depth}");
+        let edit = CloneEdit {
+            name: "vm0",
+            uuid: Uuid::nil(),
+            disks: &BTreeMap::new(),
+            macs: &[],
+            emulate: false,
+            made: &made(),
+        };
+        assert!(matches!(for_clone(&nested(depth), &edit), Err(DomainXmlError::Deep)), "{depth}");
+    }
+}
+
+#[test]
 fn loopback_and_link_local_addresses_are_not_a_guests() {
     assert_eq!(guest_address("127.0.0.1"), None);
     assert_eq!(guest_address("fe80::1"), None);

@@ -30,6 +30,7 @@ pub struct CloneEdit<'a> {
 /// # Errors
 /// [`DomainXmlError`] if the text is no domain's description, or the number of interfaces is not that of the addresses.
 pub fn for_clone(xml: &str, edit: &CloneEdit<'_>) -> Result<String, DomainXmlError> {
+    super::parse(xml)?;
     let mut root = Element::parse(xml.as_bytes()).map_err(|error| DomainXmlError::Syntax(error.to_string()))?;
     set_text(&mut root, "name", edit.name);
     set_text(&mut root, "uuid", &edit.uuid.to_string());

@@ -4,8 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use maglica_client_worker::{app, local};
-use maglica_proto::config::Config;
-use tracing_subscriber::EnvFilter;
+use maglica_proto::{config::Config, log};
 
 /// Maglica's client worker: takes requests, keeps the jobs and broadcasts them to the host workers.
 #[derive(Parser)]
@@ -43,9 +42,7 @@ fn main() -> ExitCode {
             println!("public key   {}\nfingerprint  {}", keys.public(), keys.public().fingerprint());
             return Ok(());
         }
-        let filter =
-            EnvFilter::try_from_env("MAGLICA_LOG").unwrap_or_else(|_| EnvFilter::new(loaded.config.log.level.as_str()));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+        log::start(&loaded.config.log, None);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(app::run(loaded.config))
     })();

@@ -148,13 +148,13 @@ async fn enrolment(config: &Config, terminate: &mut Signal, interrupt: &mut Sign
         let why = match try_invitation(config, &keys, &file).await {
             Ok(Some(server)) => return Ok(Some(server)),
             Ok(None) => format!(
-                "not enrolled: there is no invitation in {}; on another machine than the client worker's, run 'maglica host invite' there and 'maglica-host-worker join' here",
+                "there is no invitation in {}; on another machine than the client worker's, run 'maglica host invite' there and 'maglica-host-worker join' here",
                 file.display()
             ),
-            Err(error) => format!("not enrolled: {error:#}"),
+            Err(error) => format!("{error:#}"),
         };
         if said != why {
-            tracing::warn!("{why}");
+            tracing::warn!(error = why, "not enrolled");
             said = why;
         }
         tokio::select! {
@@ -171,7 +171,7 @@ async fn try_invitation(config: &Config, keys: &KeyPair, file: &PathBuf) -> anyh
     }
     let invitation = enrol::read_invitation(file)?;
     let (joined, server) = enrol::join(config, keys, &invitation).await?;
-    tracing::info!("joined as {joined}");
+    tracing::info!(%joined, "joined");
     // Used up; what is left is of no use to anybody.
     if let Err(error) = std::fs::remove_file(file) {
         tracing::debug!(error = chain(&error), "the used invitation cannot be removed");

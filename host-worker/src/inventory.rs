@@ -161,7 +161,7 @@ impl Looker {
                 }
                 Err(why) => {
                     if self.troubled.as_ref() != Some(&why) {
-                        tracing::warn!(why, "the inventory cannot be told");
+                        tracing::warn!(error = why, "the inventory cannot be told");
                         self.troubled = Some(why);
                     }
                     // What changed while it could not be seen is looked for in full.

@@ -5,8 +5,7 @@ use std::{io::Read, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use maglica_host_worker::{app, link::enrol};
-use maglica_proto::{config::Config, join::Invitation, key::PublicKey};
-use tracing_subscriber::EnvFilter;
+use maglica_proto::{config::Config, join::Invitation, key::PublicKey, log};
 
 /// Maglica's host worker: runs the jobs of one libvirt host.
 #[derive(Parser)]
@@ -77,9 +76,8 @@ fn main() -> ExitCode {
                 Ok(())
             }
             None => {
-                let filter = EnvFilter::try_from_env("MAGLICA_LOG")
-                    .unwrap_or_else(|_| EnvFilter::new(loaded.config.log.level.as_str()));
-                tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+                // A name that is not fit is told as what keeps the host worker from starting.
+                log::start(&loaded.config.log, loaded.config.host.name().ok().as_ref());
                 runtime.block_on(app::run(loaded.config))
             }
         }

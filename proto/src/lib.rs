@@ -15,8 +15,9 @@
 //! | [`key`], [`seal`] | keys, fingerprints and tokens; Noise handshakes and sealed messages |
 //! | [`transport`] (feature) | dialling out through the gate's checks |
 //! | [`config`] (feature) | `maglica.conf`: its schema and how it is found |
+//! | [`log`] (feature) | how both daemons log |
 //!
-//! Nothing here does I/O except the two features, which exist so that the programs that dial or read the
+//! Nothing here does I/O except the three features, which exist so that the programs that dial or read the
 //! configuration share one implementation. The bytes are described in `PROTOCOL.md`.
 
 pub mod audit;
@@ -30,6 +31,8 @@ pub mod inventory;
 pub mod job;
 pub mod join;
 pub mod key;
+#[cfg(feature = "log")]
+pub mod log;
 pub mod name;
 pub mod net;
 pub mod request;

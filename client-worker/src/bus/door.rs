@@ -200,7 +200,7 @@ impl Porter {
                     return;
                 }
                 self.knocks.0 += 1;
-                tracing::info!(host = %name, fingerprint = %key.fingerprint(), "a host asks to be let in");
+                tracing::info!(host = %name, peer = %key.fingerprint(), "a host asks to be let in");
             }
         }
         // In memory only, so this cannot fail on a full disk.

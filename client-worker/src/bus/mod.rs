@@ -36,6 +36,7 @@ use maglica_proto::{
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use self::{
     door::{Answered, Door},
@@ -81,8 +82,9 @@ pub struct Publisher {
 impl Publisher {
     /// Broadcasts to one host.
     pub fn publish(&self, host: HostName, broadcast: Broadcast) {
-        if self.queue.try_send((host, broadcast)).is_err() {
-            tracing::debug!("the queue of broadcasts is full; this one will be said again");
+        if let Err(full) = self.queue.try_send((host, broadcast)) {
+            let (host, _) = full.into_inner();
+            tracing::debug!(%host, "the queue of broadcasts is full; this one will be said again");
         }
     }
 
@@ -307,11 +309,12 @@ impl<A: Answerer> Reception<A> {
         };
         let (answerer, replier, peer) = (self.answerer.clone(), self.replier.clone(), peer.clone());
         let trust = self.trust.clone();
-        tokio::spawn(async move {
+        let span = tracing::info_span!("request", peer = %key.fingerprint());
+        let answering = async move {
             if let Asker::Host(name) = &asker
                 && let Err(fault) = promote(&trust, name, &key).await
             {
-                tracing::error!(host = %name, %fault, "cannot note its new key");
+                tracing::error!(host = %name, error = %fault, "cannot note its new key");
                 replier.reply(&peer, refusal(Refusal::Busy).into());
                 return;
             }
@@ -322,7 +325,8 @@ impl<A: Answerer> Reception<A> {
                 Ok(_) | Err(_) => reply_sealed(&session, &replier, &peer, opened.counter, &body),
             }
             drop(permit);
-        });
+        };
+        tokio::spawn(answering.instrument(span));
         changed
     }
 
@@ -353,7 +357,7 @@ async fn promote(trust: &Trust, host: &HostName, key: &PublicKey) -> Result<(), 
         })
         .await?;
     crate::failpoint("rekey.promote.after");
-    tracing::info!(%host, fingerprint = %key.fingerprint(), "has a new key; the old one is shut out");
+    tracing::info!(%host, peer = %key.fingerprint(), "has a new key; the old one is shut out");
     Ok(())
 }
 

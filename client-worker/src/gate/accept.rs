@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,11 +138,11 @@ impl Loop {
         self.gate.counters.refused(refusal);
         let Some(left_out) = self.log[refusal as usize].note(Instant::now()) else { return };
         let (port, kind) = (self.gate.kind, refusal.name());
-        let peer: Option<IpAddr> = peer.map(|p| p.ip());
+        let peer = peer.map(|peer| tracing::field::display(peer.ip()));
         if refusal.is_ordinary() {
-            tracing::debug!(?port, kind, ?peer, left_out, %why, "gate refused a peer");
+            tracing::debug!(?port, kind, peer, left_out, error = %why, "gate refused a peer");
         } else {
-            tracing::info!(?port, kind, ?peer, left_out, %why, "gate refused a peer");
+            tracing::info!(?port, kind, peer, left_out, error = %why, "gate refused a peer");
         }
     }
 

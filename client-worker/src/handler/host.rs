@@ -65,8 +65,7 @@ impl Handlers {
                 let (code, why) = (fault.code, fault.message.clone());
                 let result = self.desk.refuse(host.clone(), job, fault).await?;
                 if result.is_ok() {
-                    // Quoted, so that it stays one line whatever the host wrote.
-                    tracing::info!(%job, %host, ?code, ?why, "refused by its host");
+                    tracing::info!(%job, %host, code = code.as_str(), error = why, "refused by its host");
                 }
                 Ok(self.stored(&host, result))
             }

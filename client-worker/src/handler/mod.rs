@@ -144,11 +144,11 @@ impl Handlers {
         let known = known?;
         let (name, role) = match known {
             Known::Host(name) => {
-                tracing::info!(host = %name, fingerprint = %key.fingerprint(), "enrolled a host");
+                tracing::info!(host = %name, "enrolled a host");
                 (name.to_string(), None)
             }
             Known::Operator(name, role) => {
-                tracing::info!(operator = %name, fingerprint = %key.fingerprint(), "enrolled an operator");
+                tracing::info!(operator = %name, "enrolled an operator");
                 (name.to_string(), Some(role))
             }
         };

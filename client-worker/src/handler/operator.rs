@@ -9,7 +9,7 @@ use std::{
 use maglica_proto::{
     fault::Fault,
     name::{HostName, OperatorName},
-    request::{Answer, HostRow, Ping, Presence, Request},
+    request::{Answer, HostRow, Ping, Presence, Request, SUBMIT_MAX, Submission},
 };
 
 use super::{Handlers, stopping};
@@ -102,7 +102,9 @@ impl Handlers {
                 Ok(Answer::Job(Box::new(self.submit(by, id, spec, turn).await?)))
             }
             Request::SubmitMany { jobs } => {
-                tracing::info!(operator = %by, count = jobs.len(), "submitted together");
+                for Submission { id, spec } in jobs.iter().take(SUBMIT_MAX) {
+                    tracing::info!(job = %id, operator = %by, verb = spec.verb(), vm = %spec.vm(), "submitted");
+                }
                 let results = self.submit_many(by, jobs, turn).await?;
                 Ok(Answer::Submitted { results: results.into_iter().map(|view| view.map(|view| view.row)).collect() })
             }
@@ -122,7 +124,7 @@ impl Handlers {
                     .map(|()| Answer::Done)
             }
             Request::HostAccept { name, fingerprint } => {
-                tracing::info!(operator = %by, host = %name, %fingerprint, "accepts a host");
+                tracing::info!(operator = %by, host = %name, accepted = %fingerprint, "accepts a host");
                 self.trust.change(|register| register.accept(&name, &fingerprint, now)).await.map(|()| Answer::Done)
             }
             Request::HostRevoke { name } => {
@@ -134,14 +136,14 @@ impl Handlers {
                 self.trust.change(|register| register.ask_rekey(&name, &fingerprint)).await.map(|()| Answer::Done)
             }
             Request::OperatorAdd { name, role, invite } => {
-                tracing::info!(operator = %by, new = %name, role = role.as_str(), "invited an operator");
+                tracing::info!(operator = %by, object = %name, role = role.as_str(), "invited an operator");
                 self.trust
                     .change(|register| register.invite(InvitedAs::Operator { name, role }, invite, now))
                     .await
                     .map(|()| Answer::Done)
             }
             Request::OperatorRevoke { name } => {
-                tracing::info!(operator = %by, old = %name, "revokes an operator");
+                tracing::info!(operator = %by, object = %name, "revokes an operator");
                 self.trust.change(|register| register.revoke_operator(&name)).await.map(|()| Answer::Done)
             }
             Request::OperatorList => Ok(Answer::Operators { operators: self.trust.now().operator_rows() }),

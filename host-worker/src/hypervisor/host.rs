@@ -69,9 +69,10 @@ impl Host {
         };
         let hypervisor = Arc::clone(&self.hypervisor);
         // The slot goes with the call: one that hangs keeps it, so that hung threads stay bounded.
+        let span = tracing::Span::current();
         let task = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            call(&*hypervisor)
+            span.in_scope(|| call(&*hypervisor))
         });
         match timeout(limit, task).await {
             Ok(Ok(result)) => result,

@@ -141,7 +141,7 @@ impl Memory {
 
     fn warn(&mut self, what: String) {
         if !self.warned.contains(&what) {
-            tracing::warn!("left out of the inventory: {what}");
+            tracing::warn!(error = what, "left out of the inventory");
             self.warned.insert(what);
         }
     }

@@ -61,7 +61,7 @@ impl Pulse {
                     };
                     // Said once, not at every beat of a night without the client worker.
                     if troubled.as_ref() != Some(&why) {
-                        tracing::warn!(why, "no answer to the heartbeat");
+                        tracing::warn!(error = why, "no answer to the heartbeat");
                         troubled = Some(why);
                     }
                     pause = if pause >= self.every || pause.is_zero() { RETRY } else { (pause * 2).min(self.every) };

@@ -49,7 +49,7 @@ impl Listener {
                     match &channel {
                         Some(channel) => {
                             let ended = self.listen(channel).await;
-                            tracing::debug!(reason = ended, "the subscription ended");
+                            tracing::debug!(error = ended, "the subscription ended");
                             tokio::time::sleep(PAUSE).await;
                         }
                         None => std::future::pending().await,
@@ -76,7 +76,7 @@ impl Listener {
                 Ok(Ok((_, message))) => match open(channel, &message) {
                     // A full queue loses it, as PUB may; the heartbeat brings it.
                     Ok(broadcast) => drop(self.heard.try_send(broadcast)),
-                    Err(why) => tracing::warn!(why, "refused a broadcast"),
+                    Err(why) => tracing::warn!(error = why, "refused a broadcast"),
                 },
             }
         }

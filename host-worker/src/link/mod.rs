@@ -180,7 +180,7 @@ impl Conversation {
                 self.requester.change_keys(self.identity.speaking().clone());
             }
             Ok(HostAnswer::Fault { fault }) => {
-                tracing::warn!(%fault, "the new key is not wanted");
+                tracing::warn!(error = %fault, "the new key is not wanted");
                 if fault.code == Code::Conflict {
                     self.identity.discard();
                 }

@@ -26,6 +26,7 @@ use maglica_proto::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 use self::{
     ledger::{Entry, JobJournal, Ledger, Stage},
@@ -265,7 +266,7 @@ impl Owner {
     /// It is never begun again, whatever the client worker thinks.
     fn tell_again(&self, id: JobId, offered: bool) {
         let (link, ledger) = (self.means.link.clone(), self.means.ledger.clone());
-        self.tracker.spawn(async move {
+        self.spawn(id, async move {
             let request = match ledger.report(id) {
                 Ok(Some(report)) => HostRequest::Report(Box::new(report)),
                 Ok(None) if offered => {
@@ -286,11 +287,16 @@ impl Owner {
         });
     }
 
+    /// Runs this beside the others; everything that is logged on the way has the job's id.
+    fn spawn(&self, id: JobId, work: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(work.instrument(tracing::info_span!("job", job = %id)));
+    }
+
     /// Asks for the grant until there is an answer.
     fn ask(&self, id: JobId, attempt: u32) {
         let (link, ledger, runner, stop) =
             (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
-        self.tracker.spawn(async move {
+        self.spawn(id, async move {
             crate::failpoint("accept.before");
             let Some(answer) = insist(&link, &stop, || HostRequest::Accept { job: id, attempt }).await else { return };
             crate::failpoint("accept.after");
@@ -345,7 +351,7 @@ impl Owner {
         let cancel = job.cancel.clone();
         let (task, interrupted, means, runner, stop) =
             (job.task.clone(), job.interrupted.take(), self.means.clone(), self.runner.clone(), self.stop.clone());
-        self.tracker.spawn(async move {
+        self.spawn(id, async move {
             let work = async {
                 // Only what makes a machine needs to know, and a libvirt that is away would be waited for.
                 let accel = match &task {
@@ -385,7 +391,7 @@ impl Owner {
     fn report(&self, id: JobId) {
         let (link, ledger, runner, stop) =
             (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
-        self.tracker.spawn(async move {
+        self.spawn(id, async move {
             let report = match ledger.report(id) {
                 Ok(Some(report)) => report,
                 Ok(None) => return runner.tell(Message::Acknowledged(id)),
@@ -417,7 +423,7 @@ impl Owner {
 async fn end(id: JobId, task: &Task, result: &Result<Outcome, Fault>, means: &Means) {
     match result {
         Ok(_) => tracing::info!(job = %id, "done"),
-        Err(fault) => tracing::warn!(job = %id, %fault, left = ?fault.left, "not done"),
+        Err(fault) => tracing::warn!(job = %id, error = %fault, left = ?fault.left, "not done"),
     }
     let mut pause = PAUSE_FIRST;
     while let Err(error) = means.ledger.end(id, result) {

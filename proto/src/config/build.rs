@@ -12,8 +12,8 @@ use config::Value;
 use super::{
     read::{self, BadKey, Section},
     schema::{
-        Accel, Client, Config, ConfiguredHost, DEFAULT_WEIGHT, Host, Jobs, Libvirt, Listen, Log, LogLevel, Operator,
-        ServerAddress, Timing,
+        Accel, Client, Config, ConfiguredHost, DEFAULT_WEIGHT, Host, Jobs, Libvirt, Listen, Log, LogFormat, LogLevel,
+        Operator, ServerAddress, Timing,
     },
 };
 use crate::{name::HostName, net::IpPrefix};
@@ -225,6 +225,11 @@ fn log(mut section: Section) -> Result<Log, BadKey> {
             .into_iter()
             .find(|level| level.as_str() == word)
     })?;
+    let format = section.value("format", "text or json", |value| match read::text(value)?.as_str() {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    })?;
     section.finish()?;
-    Ok(Log { level: level.unwrap_or(LogLevel::Info) })
+    Ok(Log { level: level.unwrap_or(LogLevel::Info), format: format.unwrap_or(LogFormat::Text) })
 }

@@ -268,6 +268,17 @@ pub struct Jobs {
 pub struct Log {
     /// What is logged.
     pub level: LogLevel,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object.
+    Json,
 }
 
 /// What is logged.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, path::Path, time::Duration};
 
-use super::{Accel, Config, ConfigError, LogLevel, ServerAddress, load_from};
+use super::{Accel, Config, ConfigError, LogLevel, ServerAddress, load_from, schema::LogFormat};
 use crate::name::HostName;
 
 fn yaml(text: &str) -> Result<Config, ConfigError> {
@@ -22,7 +22,7 @@ fn nothing_at_all_is_a_whole_configuration_for_one_machine() {
         assert_eq!(config.libvirt.uri(), "qemu:///system");
         assert_eq!(config.timing.down, Duration::from_secs(30));
         assert_eq!((config.host.accel, config.host.jobs), (Accel::Auto, 2));
-        assert_eq!(config.log.level, LogLevel::Info);
+        assert_eq!((config.log.level, config.log.format), (LogLevel::Info, LogFormat::Text));
         assert_eq!(config.weight(&HostName::new("any").unwrap()), 10);
     }
 }
@@ -97,6 +97,7 @@ fn a_wrong_value_is_told_with_its_key_and_what_is_allowed() {
         ("state_dir: relative", "state_dir is \"relative\"; allowed: an absolute path"),
         ("host: {accel: fast}", "host.accel is \"fast\"; allowed: auto, kvm or emulation"),
         ("host: {tool_path: [bin]}", "host.tool_path is a list; allowed: a list of absolute paths"),
+        ("log: {format: xml}", "log.format is \"xml\"; allowed: text or json"),
         ("log: {level: loud}", "log.level is \"loud\"; allowed: error, warn, info, debug or trace"),
         ("timing: {heartbeat_ms: 0}", "timing.heartbeat_ms is 0; allowed: a whole number from 10"),
         ("timing: {suspect_ms: 1000}", "timing.suspect_ms is not longer than timing.heartbeat_ms"),

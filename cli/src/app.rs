@@ -70,6 +70,13 @@ impl<'a> App<'a> {
         Ok(self.client.insert(client))
     }
 
+    /// Says what came to be known beside the answers.
+    pub fn say_notes(&self) {
+        for note in self.client.iter().flat_map(Client::take_notes) {
+            self.out.note(&note);
+        }
+    }
+
     /// Asks what is answered at once.
     ///
     /// # Errors

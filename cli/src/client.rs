@@ -1,11 +1,16 @@
 //! Questions to the client worker, asked again when an answer is lost. Every request may be repeated: those that change
 //! something carry an id made here.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use maglica_proto::{
     codec,
     config::{Config, keyfile},
+    fault::chain,
     join::{Invitation, JoinAnswer, JoinRequest, Joined},
     key::{Fingerprint, KeyPair, PublicKey, Token},
     request::{Answer, Request},
@@ -27,6 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub struct Client {
     own: Fingerprint,
     conversation: SealedRequester,
+    notes: Arc<Mutex<Vec<String>>>,
     /// It answered once, so that a refused connection is a restart rather than a wrong address.
     met: bool,
 }
@@ -38,19 +44,38 @@ impl Client {
     /// [`Error::KeyFile`].
     pub fn open(config: &Config) -> Result<Self, Error> {
         let keys = keyfile::read_private(&config.operator.key)?;
-        let server = keyfile::read_public(&config.operator.server_key)?;
-        Ok(Self::new(keys, server, config.client.rep_addr()))
+        let path = config.operator.server_key.clone();
+        let server = keyfile::read_public(&path)?;
+        let (own, notes) = (keys.public().fingerprint(), Arc::<Mutex<Vec<String>>>::default());
+        let (mut pinned, said) = (server, notes.clone());
+        let pin = move |next| match repin(&path, pinned, next) {
+            Ok(()) => {
+                pinned = next;
+                true
+            }
+            Err(why) => {
+                let note =
+                    format!("the client worker is about to change its key, and {why}; write this line into it: {next}");
+                said.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+                false
+            }
+        };
+        let conversation = conversation(keys, server, config.client.rep_addr(), None).pinning(pin);
+        Ok(Self { own, conversation, notes, met: false })
     }
 
-    fn new(keys: KeyPair, server: PublicKey, addr: String) -> Self {
-        let own = keys.public().fingerprint();
-        Self { own, conversation: conversation(keys, server, addr, None), met: false }
-    }
-
-    /// The client worker's key, as it is pinned here.
+    /// The client worker's newest key that is known to be its own.
     #[must_use]
-    pub const fn server(&self) -> PublicKey {
-        self.conversation.server()
+    pub fn newest_server(&self) -> PublicKey {
+        self.conversation.newest_server()
+    }
+
+    /// What the person should know, said once.
+    #[must_use]
+    pub fn take_notes(&self) -> Vec<String> {
+        let mut notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        notes.dedup();
+        notes
     }
 
     /// Asks until there is an answer or the time is over. A question that the client worker holds back on purpose says
@@ -116,11 +141,22 @@ impl Client {
     }
 }
 
-/// Enrols the key by the token of the invitation.
+/// Pins the next key in the place of the one that this command began with.
+fn repin(path: &Path, pinned: PublicKey, next: PublicKey) -> Result<(), String> {
+    match keyfile::read_public(path) {
+        Ok(known) if known == next => Ok(()),
+        Ok(known) if known == pinned => keyfile::write_public(path, next).map_err(|error| chain(&error)),
+        Ok(_) => Err(format!("{} was changed meanwhile", path.display())),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+/// Enrols the key by the token of the invitation; gives also the client worker's key to pin, which may be a newer one than the
+/// invitation's.
 ///
 /// # Errors
 /// [`Error::TokenRefused`] if the token is unknown, used or expired; others as [`Client::ask`].
-pub async fn join(keys: &KeyPair, invitation: &Invitation, limit: Duration) -> Result<Joined, Error> {
+pub async fn join(keys: &KeyPair, invitation: &Invitation, limit: Duration) -> Result<(Joined, PublicKey), Error> {
     let mut conversation =
         conversation(keys.clone(), invitation.key, invitation.server.clone(), Some(invitation.token.clone()));
     let handshake = conversation.session(limit).await.map(drop);
@@ -136,7 +172,7 @@ pub async fn join(keys: &KeyPair, invitation: &Invitation, limit: Duration) -> R
     })?;
     let body = codec::encode(&JoinRequest { program: PROGRAM.to_owned() })?;
     match codec::decode(&conversation.call(&body, limit).await?)? {
-        JoinAnswer::Joined(joined) => Ok(joined),
+        JoinAnswer::Joined(joined) => Ok((joined, conversation.newest_server())),
         JoinAnswer::Fault { fault } => Err(Error::Fault(fault.into())),
     }
 }

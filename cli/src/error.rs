@@ -207,6 +207,9 @@ impl Error {
                 "compare with the fingerprint that `maglica-client-worker init` prints on its machine; if the client worker really has \
                  a new key, ask its administrator for a new invitation"
                     .into(),
+                "a key that was rotated while this machine was away is pinned anew by writing the new public key into the file of \
+                 operator.server_key"
+                    .into(),
             ],
             Self::Refused { why, .. } => of_refusal_hint(*why),
             Self::TokenRefused { .. } => {

@@ -53,6 +53,7 @@ fn execute(cli: Cli, out: &Output) -> Result<Exit, Error> {
     // One thread is enough for one question at a time, and starts faster than a pool.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let exit = runtime.block_on(cli.command.run(&mut app));
+    app.say_notes();
     // What a lost answer left behind is not waited for.
     runtime.shutdown_background();
     exit

@@ -11,6 +11,7 @@ use anyhow::Context;
 use maglica_proto::{
     config::{Config, folder},
     fault::chain,
+    key::PublicKey,
     units::Timestamp,
 };
 use sd_notify::NotifyState;
@@ -33,11 +34,15 @@ use crate::{
     job::{Desk, delivery::Delivery, store::SqliteStore},
     local,
     ping::Pings,
-    trust::{Register, Trust},
+    trust::{Register, ServerKeys, Trust, register::rotation::Taker},
 };
 
 /// How many hosts that went down may wait to be told to the job desk.
 const DOWN_QUEUE: usize = 256;
+/// How many that used the client worker's next key may wait to be noted.
+const TAKERS: usize = 1024;
+/// The pause after the register could not be stored.
+const TAKERS_PAUSE: Duration = Duration::from_secs(1);
 /// How often old jobs are forgotten.
 const EXPIRE_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// The pause between two portions of them, in which the desk does what it is there for.
@@ -58,8 +63,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let state = local::state_dir(&config);
     let _lock = folder::lock(&state, "client worker")?;
     let trust = Trust::open(state.join("trust.json"))?;
-    let (audit, audit_thread) = Audit::start(&state, keys.public().fingerprint(), serving.clone())?;
-    local::enrol_root(&config, &keys, &trust, &audit).await?;
+    let (audit, audit_thread) = Audit::start(&state, keys.now().newest().fingerprint(), serving.clone())?;
+    let (present, next, written) = (keys.now().present.public(), keys.next(), keys.written());
+    trust
+        .change(|register| {
+            register.follow_server(present, next, written, SystemTime::now().into());
+            Ok(())
+        })
+        .await?;
+    local::enrol_root(&config, keys.now().newest(), &trust, &audit).await?;
 
     let store = SqliteStore::open(&state.join("jobs.db"))?;
     let (desk, desk_thread) = Desk::start(Box::new(store), config.jobs.keep)?;
@@ -79,11 +91,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         open_gate(&config, &config.listen.rep_addr(), PortKind::Rep, &run_dir.join("rep.sock")).await?,
         open_gate(&config, &config.listen.pub_addr(), PortKind::Pub, &run_dir.join("pub.sock")).await?,
     ];
-    local::invite_local_host(&config, &keys, &trust, &audit, reachable_here(gates[0].local_addr()?)).await?;
+    let here = reachable_here(gates[0].local_addr()?);
+    local::invite_local_host(&config, keys.now().newest(), &trust, &audit, here.clone()).await?;
     tracing::info!(
         rep = %gates[0].local_addr()?,
         publish = %gates[1].local_addr()?,
-        fingerprint = %keys.public().fingerprint(),
+        fingerprint = %keys.now().present.public().fingerprint(),
         version = env!("CARGO_PKG_VERSION"),
         "client worker is up"
     );
@@ -94,7 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let handlers = Arc::new(Handlers {
         pings: Pings::start(),
         gates: vec![counted("ask", &gates[0]), counted("publish", &gates[1])],
-        fingerprint: keys.public().fingerprint(),
+        keys: keys.clone(),
         since: Since::now(),
         desk: desk.clone(),
         delivery,
@@ -105,7 +118,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         placing: Mutex::new(()),
         refused: refused.clone(),
     });
-    let bus = Bus { keys, trust: trust.clone(), rep, answerer: handlers, publish: publish_queue, outgoing, refused };
+    let (takers, took) = mpsc::channel(TAKERS);
+    tokio::spawn(note_takers(took, trust.clone()));
+    tokio::spawn(follow_keys(keys.clone(), config.clone(), trust.clone(), audit.clone(), here, serving.clone()));
+    let bus =
+        Bus { keys, trust: trust.clone(), rep, answerer: handlers, publish: publish_queue, outgoing, refused, takers };
     let mut bus_task = tokio::spawn(bus.run(serving.clone()));
     let mut publish_task = tokio::spawn(bus::publish(published, to_publish, config.timing.beat, serving.clone()));
     tokio::spawn(follow_register(trust, fleet.clone(), desk.clone(), config.clone(), serving.clone()));
@@ -202,6 +219,50 @@ async fn follow_register(trust: Trust, fleet: Fleet, desk: Desk, config: Config,
         tokio::select! {
             () = stop.cancelled() => return,
             changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Writes down who has used the client worker's next key: all that are known at a time in one write.
+async fn note_takers(mut took: mpsc::Receiver<(PublicKey, Taker)>, trust: Trust) {
+    let mut takers = Vec::new();
+    while took.recv_many(&mut takers, TAKERS).await > 0 {
+        let noted = trust.change(|register| {
+            for (key, taker) in takers.drain(..) {
+                register.took(&key, vec![taker]);
+            }
+            Ok(())
+        });
+        if let Err(fault) = noted.await {
+            // Their next requests say it again.
+            tracing::warn!(%fault, "cannot note who uses the next key");
+            tokio::time::sleep(TAKERS_PAUSE).await;
+        }
+    }
+}
+
+/// What this machine's own command and host worker pin is the newest key.
+async fn follow_keys(
+    keys: ServerKeys,
+    config: Config,
+    trust: Trust,
+    audit: Audit,
+    here: String,
+    stop: CancellationToken,
+) {
+    let mut changes = keys.changes();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let newest = changes.borrow_and_update().newest();
+        let mut done = local::enrol_root(&config, newest, &trust, &audit).await;
+        if done.is_ok() {
+            done = local::invite_local_host(&config, newest, &trust, &audit, here.clone()).await;
+        }
+        if let Err(error) = done {
+            tracing::warn!(error = format!("{error:#}"), "this machine's own files do not have the newest key");
         }
     }
 }

@@ -16,11 +16,13 @@
 //! | [`trust`] | the register of keys |
 //! | [`audit`] | who asked for what, on the disk before it is done |
 //! | [`meter`] | how often what strangers cause is said in the log |
+//! | [`backup`] | backup and restore of the state folder |
 //! | [`local`] | what makes it work on one machine without being set up |
 //! | [`app`] | puts it together, and takes it down in order |
 
 pub mod app;
 pub mod audit;
+pub mod backup;
 pub mod bus;
 pub mod fleet;
 pub mod gate;

@@ -7,14 +7,14 @@ use anyhow::Context;
 use maglica_proto::{
     config::{Config, folder, keyfile, schema::Operator},
     join::Invitation,
-    key::{KeyPair, Token},
+    key::{PublicKey, Token},
     name::{HostName, OperatorName},
     request::Invite,
 };
 
 use crate::{
     audit::{Audit, about},
-    trust::{Register, Trust, register::InvitedAs},
+    trust::{Register, ServerKeys, Trust, register::InvitedAs},
 };
 
 /// How long this machine's host worker has to pick up its invitation; a restart makes a new one.
@@ -32,27 +32,26 @@ pub fn invitation_file(config: &Config) -> PathBuf {
     config.state_dir.join("local/invitation")
 }
 
-/// The client worker's key; made on the first start.
+/// The client worker's keys; the first is made on the first start.
 ///
 /// # Errors
-/// The file cannot be read or written, or others can read it.
-pub fn server_keys(config: &Config) -> anyhow::Result<KeyPair> {
-    let folder = folder::private(state_dir(config))?;
-    Ok(keyfile::read_or_create_private(&folder.join("key"))?)
+/// A file cannot be read or written, or others can read it.
+pub fn server_keys(config: &Config) -> anyhow::Result<ServerKeys> {
+    Ok(ServerKeys::open(folder::private(state_dir(config))?)?)
 }
 
 /// Root's operator key and the pinned key beside it, made and enrolled if they are not yet.
 ///
 /// # Errors
 /// The files cannot be written, or the register cannot be stored.
-pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust, audit: &Audit) -> anyhow::Result<()> {
+pub async fn enrol_root(config: &Config, newest: PublicKey, trust: &Trust, audit: &Audit) -> anyhow::Result<()> {
     let files = Operator::of_root(&config.state_dir);
     if let Some(folder) = files.key.parent() {
         folder::private(folder.to_owned())?;
     }
     let root = keyfile::read_or_create_private(&files.key)?;
-    if keyfile::read_public(&files.server_key).ok() != Some(keys.public()) {
-        keyfile::write_public(&files.server_key, keys.public())?;
+    if keyfile::read_public(&files.server_key).ok() != Some(newest) {
+        keyfile::write_public(&files.server_key, newest)?;
     }
     let name = OperatorName::new("root")?;
     let change = |register: &mut Register| {
@@ -63,7 +62,7 @@ pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust, audit: &
     change(&mut after)?;
     if after.differs_on_disk(&trust.now()) {
         let detail = format!("admin, {}", root.public().fingerprint());
-        let asked = about::itself(keys.public().fingerprint(), "operator-add", &name, &detail);
+        let asked = about::itself(newest.fingerprint(), "operator-add", &name, &detail);
         let lines = audit.asked(vec![asked]).await?;
         let changed = trust.change(change).await;
         audit.ended(lines.into_iter().map(|line| (line, about::verdict(&changed)))).await;
@@ -78,7 +77,7 @@ pub async fn enrol_root(config: &Config, keys: &KeyPair, trust: &Trust, audit: &
 /// The file cannot be written, or the register cannot be stored.
 pub async fn invite_local_host(
     config: &Config,
-    keys: &KeyPair,
+    key: PublicKey,
     trust: &Trust,
     audit: &Audit,
     server: String,
@@ -99,13 +98,13 @@ pub async fn invite_local_host(
     }
     let token = Token::generate()?;
     let invite = Invite { token: token.id(), psk: token.psk(), valid_s: INVITE_S };
-    let asked = about::itself(keys.public().fingerprint(), "host-invite", &name, &format!("token {}", invite.token));
+    let asked = about::itself(key.fingerprint(), "host-invite", &name, &format!("token {}", invite.token));
     let lines = audit.asked(vec![asked]).await?;
     let invited =
         trust.change(|register| register.invite(InvitedAs::Host { name }, invite, SystemTime::now().into())).await;
     audit.ended(lines.into_iter().map(|line| (line, about::verdict(&invited)))).await;
     invited?;
-    let line = Invitation { server, key: keys.public(), token }.to_line();
+    let line = Invitation { server, key, token }.to_line();
     keyfile::write_atomic(&file, format!("{}\n", line.expose()).as_bytes(), 0o600)?;
     Ok(())
 }

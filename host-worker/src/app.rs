@@ -80,7 +80,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let requester = Requester::new(server.rep.clone(), Some(run_dir.clone()), DialLimits::default());
     let hello = Hello::new(env!("CARGO_PKG_VERSION"), name.as_str());
     let keys = identity.speaking().clone();
-    let link = Link::start(SealedRequester::new(requester, keys, server.key, PeerKind::Host, hello, None), identity);
+    let (mut pinned, pinning) = (server.key, config.clone());
+    let conversation =
+        SealedRequester::new(requester, keys, server.key, PeerKind::Host, hello, None).pinning(move |next| {
+            let done = enrol::repin(&pinning, pinned, next);
+            if done {
+                pinned = next;
+            }
+            done
+        });
+    let link = Link::start(conversation, identity);
     let (decided, accel) = watch::channel(Accel::Unknown);
     let pace = Pace { poll: config.timing.inventory_poll, full: config.timing.inventory_full };
     let inventory = inventory::start(host.clone(), link.clone(), accel, pace, stop.clone());

@@ -8,7 +8,7 @@ use crate::{
     id::JobId,
     inventory::{Domain, HostFacts, Pool},
     job::{JobEvent, JobRow, JobSpec, JobView},
-    key::{Fingerprint, Secret, TokenId},
+    key::{Fingerprint, PublicKey, Secret, TokenId},
     name::{DomainName, HostName, OperatorName},
     status::Status,
     units::{ByteSize, Timestamp},
@@ -162,6 +162,21 @@ pub enum Request {
         /// How many lines at the most; the client worker has a bound of its own.
         limit: u32,
     },
+    /// The client worker's own keys, and who has not used the next one yet.
+    KeyShow,
+    /// Make the client worker's next key, and have everybody pin it.
+    KeyRotate {
+        /// The key that is to go, so that a repeat does not begin another rotation.
+        fingerprint: Fingerprint,
+    },
+    /// End the client worker's old key; the next one is then the only one.
+    KeyRetire {
+        /// The key that is to go.
+        fingerprint: Fingerprint,
+        /// Even if there are hosts that have not used the next one yet, and so will not find the client worker any more.
+        #[serde(default)]
+        force: bool,
+    },
 }
 
 /// One of several jobs that are submitted together.
@@ -206,7 +221,10 @@ impl Request {
             | Self::OperatorAdd { .. }
             | Self::OperatorRevoke { .. }
             | Self::OperatorList
-            | Self::Audit { .. } => Role::Admin,
+            | Self::Audit { .. }
+            | Self::KeyShow
+            | Self::KeyRotate { .. }
+            | Self::KeyRetire { .. } => Role::Admin,
         }
     }
 
@@ -234,6 +252,9 @@ impl Request {
             Self::OperatorRevoke { .. } => "operator-revoke",
             Self::OperatorList => "operator-list",
             Self::Audit { .. } => "audit",
+            Self::KeyShow => "key-show",
+            Self::KeyRotate { .. } => "key-rotate",
+            Self::KeyRetire { .. } => "key-retire",
         }
     }
 }
@@ -296,6 +317,8 @@ pub enum Answer {
     },
     /// To [`Request::Audit`].
     Audit(Box<AuditPage>),
+    /// To [`Request::KeyShow`], [`Request::KeyRotate`] and [`Request::KeyRetire`].
+    Keys(Box<KeysView>),
     /// Done, and stored.
     Done,
     /// Refused or failed.
@@ -496,5 +519,32 @@ pub struct OperatorRow {
     #[serde(default)]
     pub fingerprint: Option<Fingerprint>,
     /// Since when.
+    pub since: Timestamp,
+}
+
+/// The client worker's own keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysView {
+    /// The one that it has.
+    pub present: ServerKey,
+    /// The one that takes its place; until then both are good.
+    #[serde(default)]
+    pub next: Option<ServerKey>,
+    /// Hosts that have not used the next one yet.
+    pub hosts: Vec<HostName>,
+    /// Operators that have not.
+    pub operators: Vec<OperatorName>,
+    /// Hosts that are to make themselves a new key and have not yet.
+    pub rekeying: Vec<HostName>,
+}
+
+/// A key of the client worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerKey {
+    /// The public half.
+    pub key: PublicKey,
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Since when there is it.
     pub since: Timestamp,
 }

@@ -8,7 +8,7 @@ use maglica_proto::{
 use proptest::prelude::*;
 
 fn welcome() -> Welcome {
-    Welcome { protocol: 1, program: "0".into(), name: "host0".into(), topic: Some("s/1/".into()) }
+    Welcome { protocol: 1, program: "0".into(), name: "host0".into(), topic: Some("s/1/".into()), server_key: None }
 }
 
 fn pair() -> (Session, Session) {

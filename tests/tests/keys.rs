@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +17,7 @@ use maglica_proto::{
     fault::Code,
     host::{HostAnswer, HostRequest},
     key::{KeyPair, PublicKey},
+    request::Request,
     seal::PeerKind,
 };
 use maglica_tests::{
@@ -259,4 +262,253 @@ fn a_host_cannot_have_a_key_that_nobody_asked_it_for_or_that_is_known_already() 
         let now = fingerprint(&cloud, 0);
         when(now == next.public().fingerprint().to_string(), now)
     });
+}
+
+fn keys(cloud: &Cloud) -> Value {
+    cloud.cli(&["key", "show", "-o", "json"]).ok().json()
+}
+
+/// What a host has pinned.
+fn pinned(cloud: &Cloud, host: usize) -> String {
+    let file = fs::read(cloud.state_dir(host).join("host-worker/server.json")).expect("the host is enrolled");
+    let server: Value = serde_json::from_slice(&file).expect("JSON");
+    server["key"].as_str().expect("a key").to_owned()
+}
+
+/// Begins a rotation, and waits until every host uses the next key. Gives that one.
+fn rotate(cloud: &Cloud) -> PublicKey {
+    cloud.cli(&["key", "rotate"]).ok();
+    wait_until("every host uses the next key", SOON, || {
+        let keys = keys(cloud);
+        when(keys["hosts"] == serde_json::json!([]), keys)
+    });
+    keys(cloud)["next"]["key"].as_str().expect("a next key").parse().expect("a key")
+}
+
+/// A peer that has this key of the client worker hears nothing but that it is the wrong one.
+#[track_caller]
+fn assert_retired(cloud: &Cloud, old: PublicKey) {
+    let root = keyfile::read_private(&cloud.state_dir(0).join("operator/key")).expect("root's key");
+    let mut late = Peer::new(cloud.rep_addr(), PeerKind::Operator, root, old);
+    let refused = late.shake_hands("root", None).expect_err("a refusal");
+    assert!(refused.refusal().contains("verif"), "{refused:?}");
+}
+
+#[test]
+fn the_client_workers_key_is_rotated_while_everything_goes_on() {
+    let mut cloud = cloud().hosts(3).set("/timing/suspect_ms", 2000).start();
+    let alice = cloud.operator("alice", "viewer");
+    let alices = || keyfile::read_public(&cloud.path("keys-alice/server.pub")).expect("alice's pinned key");
+    let old = server_key(&cloud);
+    let mut watcher = Peer::new(
+        cloud.rep_addr(),
+        PeerKind::Operator,
+        keyfile::read_private(&cloud.path("keys-alice/key")).expect("alice's key"),
+        old,
+    );
+    watcher.ask(&Request::HostList).expect("an answer in a session of the old key");
+    let mut next = old;
+    meanwhile(&cloud, || {
+        next = rotate(&cloud);
+        assert_ne!(next, old);
+        assert_eq!(rotate(&cloud), next, "one at a time");
+        assert!((0..3).all(|host| pinned(&cloud, host) == next.to_string()));
+        // Who never heard of it can still come with the old key, and learns the next one.
+        assert_eq!(alices(), old);
+        cloud.cli_as(&alice, &["vm", "list"]).ok();
+        assert_eq!((alices(), server_key(&cloud)), (next, next));
+        wait_until("every operator is known to use it", SOON, || {
+            let keys = keys(&cloud);
+            when(keys["operators"] == serde_json::json!([]), keys)
+        });
+        // Invitations carry the one that stays.
+        for invitation in [["host", "invite", "host9.example.jp"], ["operator", "add", "bob"]] {
+            let line = cloud.cli(&invitation).ok().stdout;
+            assert!(line.contains(&next.to_string()), "{line}");
+        }
+        let mut init = cloud.client_worker.command();
+        let printed = maglica_tests::command::run(
+            {
+                init.arg("init");
+                init
+            },
+            "",
+        )
+        .ok()
+        .stdout;
+        assert!(printed.contains(&next.to_string()) && printed.contains(&old.fingerprint().to_string()), "{printed}");
+        cloud.cli(&["key", "retire"]).ok();
+        assert_retired(&cloud, old);
+    });
+    assert!(watcher.ask(&Request::HostList).is_err(), "its session was made for a key that is gone");
+    assert_eq!(keys(&cloud)["present"]["key"], next.to_string());
+    assert!(keys(&cloud)["next"].is_null());
+    cloud.cli(&["key", "retire"]).ended_with(6);
+    cloud.client_worker.restart();
+    (0..3).for_each(|host| cloud.wait_up(host));
+    cloud.cli_as(&alice, &["vm", "list"]).ok();
+    assert_retired(&cloud, old);
+    for verb in ["show", "rotate", "retire"] {
+        cloud.cli_as(&alice, &["key", verb]).ended_with(10);
+    }
+}
+
+#[test]
+fn a_host_that_was_off_during_a_rotation_holds_it_up_or_pins_the_new_key_by_hand() {
+    let mut cloud = cloud().hosts(2).set("/timing/suspect_ms", 700).set("/timing/down_ms", 1400).start();
+    let old = server_key(&cloud);
+    cloud.hosts[1].stop();
+    cloud.cli(&["key", "rotate"]).ok();
+    let refused = cloud.cli(&["key", "retire"]).ended_with(6);
+    assert!(refused.stderr.contains(&host_name(1)), "{refused:?}");
+    cloud.cli(&["key", "retire", "--force"]).ok();
+    assert_retired(&cloud, old);
+    cloud.hosts[1].start();
+    cloud.hosts[1].wait_log("pin the new one");
+    assert_eq!(pinned(&cloud, 1), old.to_string(), "it takes nobody's word for another key");
+    cloud.hosts[1].stop();
+    let mut join = cloud.hosts[1].command();
+    join.args(["join", "--server", &cloud.rep_addr().to_string(), "--key", &server_key(&cloud).to_string()]);
+    maglica_tests::command::run(join, "").ok();
+    cloud.hosts[1].start();
+    cloud.wait_up(1);
+}
+
+/// The client worker dies while its key is changed; the command does not notice, and it can be ended.
+fn client_worker_dies_in(command: &str, failpoint: &str) {
+    let mut cloud = cloud().start();
+    let old = server_key(&cloud);
+    if command == "retire" {
+        rotate(&cloud);
+    }
+    cloud.client_worker.kill9();
+    cloud.client_worker.start_with(&format!("{failpoint}=return(abort)"));
+    cloud.wait_up(0);
+    let asked = cloud.cli_spawn(&["key", command]);
+    assert!(!cloud.client_worker.wait_end(SOON).success());
+    cloud.client_worker.start();
+    maglica_tests::command::finish(asked).ok();
+    if command == "rotate" {
+        rotate(&cloud);
+        cloud.cli(&["key", "retire"]).ok();
+    }
+    cloud.wait_up(0);
+    assert_ne!(server_key(&cloud), old);
+    assert_eq!(keys(&cloud)["present"]["key"], server_key(&cloud).to_string());
+    assert_retired(&cloud, old);
+    cloud.cli(&["vm", "start", "m0"]).ok();
+}
+
+#[test]
+fn the_client_worker_dies_when_it_has_made_its_next_key() {
+    client_worker_dies_in("rotate", "rotate.made");
+}
+
+#[test]
+fn the_client_worker_dies_when_it_has_noted_its_next_key() {
+    client_worker_dies_in("rotate", "rotate.noted");
+}
+
+#[test]
+fn the_client_worker_dies_before_its_old_key_is_gone() {
+    client_worker_dies_in("retire", "retire.before");
+}
+
+#[test]
+fn the_client_worker_dies_after_its_old_key_is_gone() {
+    client_worker_dies_in("retire", "retire.after");
+}
+
+#[test]
+fn the_client_worker_dies_before_it_has_noted_that_its_old_key_is_gone() {
+    client_worker_dies_in("retire", "trust.before-write");
+}
+
+#[test]
+fn a_host_worker_that_dies_while_it_pins_the_next_key_finds_the_client_worker_again() {
+    for failpoint in ["repin.before", "repin.after"] {
+        let mut cloud = cloud().start();
+        let old = server_key(&cloud);
+        cloud.hosts[0].kill9();
+        cloud.hosts[0].start_with(&format!("{failpoint}=return(abort)"));
+        cloud.wait_up(0);
+        cloud.cli(&["key", "rotate"]).ok();
+        assert!(!cloud.hosts[0].wait_end(SOON).success());
+        cloud.hosts[0].start();
+        rotate(&cloud);
+        cloud.cli(&["key", "retire"]).ok();
+        assert_retired(&cloud, old);
+        cloud.cli(&["vm", "start", "m0"]).ok();
+    }
+}
+
+#[test]
+fn a_command_that_cannot_write_what_it_pins_goes_on_and_says_what_to_do() {
+    let cloud = cloud().start();
+    let old = fs::File::open(cloud.state_dir(0).join("operator/server.pub")).expect("the pinned key");
+    // Can be read, and no file can be put into its place.
+    let fixed = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&old));
+    let config = cloud.config_with("fixed.conf", &[("/operator/server_key", fixed.as_str().into())]);
+    cloud.cli_as(&config, &["vm", "list"]).ok();
+    let next = rotate(&cloud);
+    let output = cloud.cli_as(&config, &["vm", "list"]).ok();
+    assert!(output.stderr.contains(&fixed) && output.stderr.contains(&next.to_string()), "{output:?}");
+    let line = cloud.cli_as(&config, &["host", "invite", "host9.example.jp"]).ok().stdout;
+    assert!(line.contains(&next.to_string()), "{line}");
+}
+
+#[test]
+fn a_recorded_announcement_makes_nobody_pin_another_key() {
+    let cloud = cloud().start();
+    let old = server_key(&cloud);
+    let next = rotate(&cloud);
+    let pin = |name: &str, at: std::net::SocketAddr| {
+        let path = cloud.path(name);
+        keyfile::write_public(&path, old).expect("a file can be written");
+        let keys = [
+            ("/operator/server_key", path.to_str().expect("UTF-8").into()),
+            ("/client/rep_port", at.port().into()),
+            ("/listen", serde_json::json!({})),
+        ];
+        (cloud.config_with(&format!("{name}.conf"), &keys), path)
+    };
+    // What the client worker says to a command that learns the next key.
+    let listener = TcpListener::bind(cloud.spare_addr(0)).expect("an address of this cloud");
+    let real = cloud.rep_addr();
+    let recording = thread::spawn(move || {
+        let (mut near, _) = listener.accept().expect("a connection");
+        let mut far = TcpStream::connect(real).expect("the client worker");
+        let (mut from, mut to) = (near.try_clone().expect("a socket"), far.try_clone().expect("a socket"));
+        let there = thread::spawn(move || {
+            let copied = std::io::copy(&mut from, &mut to);
+            // The command has gone, and so does the connection; what was said till then is what is wanted.
+            let _ = to.shutdown(Shutdown::Both);
+            copied
+        });
+        let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = far.read(&mut buffer) {
+            said.extend_from_slice(&buffer[..count]);
+            if near.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = there.join();
+        said
+    });
+    let (config, path) = pin("first", cloud.spare_addr(0));
+    cloud.cli_as(&config, &["vm", "list"]).ok();
+    assert_eq!(keyfile::read_public(&path).expect("a key"), next, "an announcement went by");
+    let said = recording.join().expect("no panic");
+    // The same words to another command that has the same key pinned.
+    let listener = TcpListener::bind(cloud.spare_addr(1)).expect("an address of this cloud");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(&said);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let (config, path) = pin("second", cloud.spare_addr(1));
+    let output = cloud.cli_as(&config, &["vm", "list", "--timeout", "3s"]);
+    assert_ne!(output.code, 0, "{output:?}");
+    assert_eq!(keyfile::read_public(&path).expect("a key"), old);
 }

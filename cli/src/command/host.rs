@@ -132,9 +132,10 @@ pub(super) async fn invite(
     request: impl FnOnce(Invite) -> Request,
 ) -> Result<Exit, Error> {
     let token = Token::generate()?;
-    let key = app.client()?.server();
     let invite = Invite { token: token.id(), psk: token.psk(), valid_s: seconds(terms.valid) };
     app.tell(&request(invite)).await?;
+    // Of the two that there are while it changes, the one that stays.
+    let key = app.client()?.newest_server();
     let server = terms.address.clone().unwrap_or_else(|| app.config.client.rep_addr());
     let loopback = server.starts_with("127.") || server.starts_with("[::1]") || server.starts_with("localhost:");
     app.out.data(Invitation { server: server.clone(), key, token }.to_line().expose())?;

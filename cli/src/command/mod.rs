@@ -18,6 +18,7 @@ mod clone;
 pub mod host;
 pub mod image;
 pub mod job;
+pub mod key;
 pub mod log;
 pub mod operator;
 pub mod ping;
@@ -96,6 +97,9 @@ pub enum Command {
     Status,
     /// Show who asked for what, the latest last; or check that nothing of it was changed.
     Audit(audit::Audit),
+    /// The client worker's own key.
+    #[command(subcommand)]
+    Key(key::Key),
     /// The exit codes.
     #[command(hide = true, long_about = exit_codes())]
     ExitCodes,
@@ -120,6 +124,7 @@ impl Command {
             Self::Operator(command) => command.run(app).await,
             Self::Status => status::run(app).await,
             Self::Audit(command) => command.run(app).await,
+            Self::Key(command) => command.run(app).await,
             Self::ExitCodes => app.out.data(&Exit::table()).map(|()| Exit::Ok),
         }
     }

@@ -165,8 +165,8 @@ async fn join(app: &mut App<'_>, file: Option<PathBuf>) -> Result<Exit, Error> {
     }
     // The key is on the disk before it is enrolled, for the token is good only once.
     let keys = keyfile::read_or_create_private(&files.key)?;
-    let joined = client::join(&keys, &invitation, app.timeout.unwrap_or(ANSWER_LIMIT)).await?;
-    keyfile::write_public(&files.server_key, invitation.key)?;
+    let (joined, server) = client::join(&keys, &invitation, app.timeout.unwrap_or(ANSWER_LIMIT)).await?;
+    keyfile::write_public(&files.server_key, server)?;
     app.out.say(&format!("joined as {joined}"));
     if app.config.client.rep_addr() != invitation.server {
         let file = app.file.clone().unwrap_or_else(|| maglica_proto::config::DEFAULT_PATHS[0].into());

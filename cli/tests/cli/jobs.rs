@@ -104,6 +104,9 @@ impl Script {
             | Request::HostAccept { .. }
             | Request::HostRevoke { .. }
             | Request::HostRekey { .. }
+            | Request::KeyShow
+            | Request::KeyRotate { .. }
+            | Request::KeyRetire { .. }
             | Request::OperatorAdd { .. }
             | Request::OperatorRevoke { .. }
             | Request::OperatorList

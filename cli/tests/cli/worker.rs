@@ -124,7 +124,13 @@ fn answer(
         Door::Operator(_) => None,
         Door::Token(psk) => Some(psk),
     };
-    let welcome = Welcome { protocol: responder.protocol(), program: "test".into(), name: "root".into(), topic: None };
+    let welcome = Welcome {
+        protocol: responder.protocol(),
+        program: "test".into(),
+        name: "root".into(),
+        topic: None,
+        server_key: None,
+    };
     let join = responder.join;
     let (message, made) = responder.accept(&welcome, psk).unwrap();
     *session = Some((made, join));

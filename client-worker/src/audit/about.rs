@@ -65,6 +65,7 @@ impl About {
             | Request::Status
             | Request::JobList { .. }
             | Request::OperatorList
+            | Request::KeyShow
             | Request::Audit { .. } => reads(Thing::default()),
             Request::VmShow { name, .. } => reads(Thing::named(name)),
             Request::JobShow { id } | Request::JobWatch { id, .. } => reads(Thing::default().of_job(*id)),
@@ -83,6 +84,11 @@ impl About {
                 changes(Thing::named(name).with(format!("{}, {}", role.as_str(), by_token(invite))))
             }
             Request::OperatorRevoke { name } => changes(Thing::named(name)),
+            Request::KeyRotate { fingerprint } => changes(Thing::default().with(fingerprint.to_string())),
+            Request::KeyRetire { fingerprint, force } => {
+                let how = if *force { ", though there are hosts without the next one" } else { "" };
+                changes(Thing::default().with(format!("{fingerprint}{how}")))
+            }
         }
     }
 

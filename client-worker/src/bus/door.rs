@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use maglica_proto::{
-    key::KeyPair,
+    key::PublicKey,
     name::HostName,
     seal::{PeerKind, Refusal, Responder, SealError, Welcome, header::HEADER_LEN},
     units::Timestamp,
@@ -24,7 +24,7 @@ use super::{
     refused::{Kind, Refused, Who},
     sessions::Entry,
 };
-use crate::trust::{Known, Trust};
+use crate::trust::{KeySet, Known, ServerKeys, Trust};
 
 /// How many handshakes may wait: one of each connection that the gate takes by default.
 const WAITING: usize = 4096;
@@ -57,7 +57,7 @@ pub(super) struct Door {
 
 impl Door {
     /// Starts the task; it ends with this value.
-    pub(super) fn start(keys: KeyPair, trust: Trust, refused: Arc<Refused>) -> Self {
+    pub(super) fn start(keys: ServerKeys, trust: Trust, refused: Arc<Refused>) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let (answers, answered) = mpsc::channel(ANSWERED);
         let porter = Porter { keys, trust, refused, seen: Seen::default(), knocks: (0, Instant::now()) };
@@ -82,7 +82,7 @@ impl Door {
 }
 
 struct Porter {
-    keys: KeyPair,
+    keys: ServerKeys,
     trust: Trust,
     refused: Arc<Refused>,
     seen: Seen,
@@ -121,7 +121,8 @@ impl Porter {
         if self.seen.contains(&ephemeral) {
             return Err((Turned(Refusal::Unverified, Kind::HandshakeAgain), None));
         }
-        let responder = Responder::read(&self.keys, message).map_err(|error| match error {
+        let keys = self.keys.now();
+        let (responder, server) = read(&keys, message).map_err(|error| match error {
             SealError::Version { .. } => (Turned::by(Refusal::Version), None),
             SealError::Malformed(_)
             | SealError::Refused(_)
@@ -147,12 +148,24 @@ impl Porter {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             name,
             topic: topic.clone(),
+            server_key: (server != keys.newest()).then(|| keys.newest()),
         };
         let (key, peer) = (responder.key, responder.peer);
         let (answer, session) = responder.accept(&welcome, psk.as_ref()).map_err(fail)?;
         self.seen.add(ephemeral);
-        let last = Instant::now();
-        let entry = Entry { session: Arc::new(session), key, peer, token, topic, host: None, confirmed: false, last };
+        let entry = Entry {
+            session: Arc::new(session),
+            key,
+            server,
+            told: keys.newest(),
+            ended: false,
+            peer,
+            token,
+            topic,
+            host: None,
+            confirmed: false,
+            last: Instant::now(),
+        };
         Ok((entry, answer))
     }
 
@@ -211,6 +224,16 @@ impl Porter {
                 Ok(())
             })
             .await;
+    }
+}
+
+/// Reads a first message that was made for one of these keys; gives for which.
+fn read(keys: &KeySet, message: &[u8]) -> Result<(Responder, PublicKey), SealError> {
+    match (Responder::read(&keys.present, message), &keys.next) {
+        (Err(SealError::Verify { .. }), Some(next)) => {
+            Responder::read(next, message).map(|responder| (responder, next.public()))
+        }
+        (result, _) => result.map(|responder| (responder, keys.present.public())),
     }
 }
 

@@ -29,7 +29,7 @@ use maglica_proto::{
     codec,
     fault::{Fault, chain},
     host::Broadcast,
-    key::{KeyPair, PublicKey, TokenId},
+    key::{PublicKey, TokenId},
     name::{HostName, OperatorName},
     request::Role,
     seal::{Header, Kind, PeerKind, Refusal, Session, beat, header::BEAT_TOPIC, refusal},
@@ -45,13 +45,17 @@ use self::{
     sessions::Sessions,
     turns::{Turn, Turns},
 };
-use crate::trust::{Known, Trust};
+use crate::trust::{Known, ServerKeys, Trust, register::rotation::Taker};
 
 /// How many requests may be under way, long polls included. Beyond it an asker hears `busy`. Hosts have as many of their own,
 /// so that no number of operators keeps them out.
 const IN_FLIGHT: usize = 4096;
 /// How many broadcasts may wait. A lost one is said again.
 const PUBLISH_QUEUE: usize = 4096;
+/// While the client worker's key changes: how often sessions are ended whose peers do not know of the next one, and how many
+/// at a time. A thousand hosts take twenty seconds, and their handshakes are no rush.
+const END_EVERY: Duration = Duration::from_millis(200);
+const END: usize = 10;
 /// How often old sessions are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -111,8 +115,8 @@ pub fn publisher() -> (Publisher, PublishQueue) {
 
 /// What the bus needs.
 pub struct Bus<A> {
-    /// The client worker's key.
-    pub keys: KeyPair,
+    /// The client worker's keys.
+    pub keys: ServerKeys,
     /// The register.
     pub trust: Trust,
     /// The asking port.
@@ -125,6 +129,8 @@ pub struct Bus<A> {
     pub outgoing: mpsc::Sender<Outgoing>,
     /// What is refused.
     pub refused: Arc<Refused>,
+    /// Told who has used the client worker's next key.
+    pub takers: mpsc::Sender<(PublicKey, Taker)>,
 }
 
 /// Publishes sealed messages and the beat, until `stop`.
@@ -167,19 +173,23 @@ impl<A: Answerer> Bus<A> {
     /// # Errors
     /// The socket failed for good.
     pub async fn run(self, stop: CancellationToken) -> Result<(), PortError> {
-        let Self { keys, trust, mut rep, answerer, mut publish, outgoing, refused } = self;
-        let mut door = Door::start(keys, trust.clone(), refused.clone());
+        let Self { keys, trust, mut rep, answerer, mut publish, outgoing, refused, takers } = self;
+        let mut door = Door::start(keys.clone(), trust.clone(), refused.clone());
         let mut desk = Reception {
             replier: rep.replier(),
             trust,
             answerer,
             refused,
+            keys,
+            takers,
             sessions: Sessions::default(),
             turns: Turns::default(),
             hosts_in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
         };
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut end = tokio::time::interval(END_EVERY);
+        end.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -197,6 +207,7 @@ impl<A: Answerer> Bus<A> {
                         let _ = outgoing.try_send(sealed);
                     }
                 }
+                _ = end.tick() => desk.follow_keys(),
                 _ = sweep.tick() => {
                     desk.turns.sweep();
                     desk.refused.say_rest();
@@ -214,6 +225,8 @@ struct Reception<A> {
     trust: Trust,
     answerer: Arc<A>,
     refused: Arc<Refused>,
+    keys: ServerKeys,
+    takers: mpsc::Sender<(PublicKey, Taker)>,
     sessions: Sessions,
     turns: Turns,
     hosts_in_flight: Arc<Semaphore>,
@@ -244,6 +257,17 @@ impl<A: Answerer> Reception<A> {
         false
     }
 
+    fn follow_keys(&mut self) {
+        let keys = self.keys.now();
+        self.sessions.end_made_for_others(|key| keys.has(key));
+        if keys.next.is_some() {
+            let count = self.sessions.end_untold(&keys.newest(), END);
+            if count > 0 {
+                tracing::debug!(count, "ended sessions of before the next key");
+            }
+        }
+    }
+
     fn refuse(&self, peer: &Peer, word: Refusal, kind: refused::Kind, who: Who<'_>, what: &str) {
         self.refused.note(kind, who, what);
         self.replier.reply(peer, refusal(word).into());
@@ -262,11 +286,13 @@ impl<A: Answerer> Reception<A> {
     }
 
     fn request(&mut self, peer: &Peer, header: &Header, message: &[u8]) -> bool {
-        let Some(entry) = self.sessions.get(header.session) else {
+        let good = |entry: &&sessions::Entry| self.keys.now().has(&entry.server);
+        let Some(entry) = self.sessions.get(header.session).filter(good) else {
             self.refuse(peer, Refusal::NoSession, refused::Kind::NoSession, Who::Stranger, "a message");
             return false;
         };
         let (session, key, joins) = (entry.session.clone(), entry.key, entry.token.is_some());
+        let server = entry.server;
         let opened = match session.open(Kind::Request, message) {
             Ok(opened) => opened,
             Err(error) => {
@@ -300,6 +326,15 @@ impl<A: Answerer> Reception<A> {
             Asker::Host(name) => (Some(name.clone()), &self.hosts_in_flight),
             Asker::Operator(..) | Asker::Joiner(..) => (None, &self.in_flight),
         };
+        let taker = match &asker {
+            Asker::Host(name) => Some(Taker::Host(name.clone())),
+            Asker::Operator(name, ..) => Some(Taker::Operator(name.clone())),
+            Asker::Joiner(..) => None,
+        };
+        if let Some(taker) = taker.filter(|taker| self.trust.now().lacks(&server, taker)) {
+            // A full queue loses it; the next request says it again.
+            let _ = self.takers.try_send((server, taker));
+        }
         let changed = self.sessions.confirm(header.session, host, Instant::now());
         let permit = pool.clone().try_acquire_owned().ok();
         let turn = permit.and_then(|permit| Some((permit, self.turns.enter(&key, &asker, message.len())?)));

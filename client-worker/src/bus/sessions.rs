@@ -37,6 +37,12 @@ pub struct Entry {
     pub session: Arc<Session>,
     /// The key at the other end.
     pub key: PublicKey,
+    /// The client worker's key that it was made for.
+    pub server: PublicKey,
+    /// The client worker's newest key, as the peer was told.
+    pub told: PublicKey,
+    /// Whether the next message in it is refused, so that the peer makes a new one. Broadcasts are still sealed in it.
+    pub ended: bool,
     /// As what it shook hands.
     pub peer: PeerKind,
     /// The token that it joins by.
@@ -93,7 +99,18 @@ impl Sessions {
     /// A session.
     #[must_use]
     pub fn get(&self, id: SessionId) -> Option<&Entry> {
-        self.entries.get(&id)
+        self.entries.get(&id).filter(|entry| !entry.ended)
+    }
+
+    /// Has some of the peers that were not told of this newest key make new sessions, in which they are; gives how many.
+    pub fn end_untold(&mut self, newest: &PublicKey, most: usize) -> usize {
+        let untold = self.entries.values_mut().filter(|entry| !entry.ended && entry.told != *newest).take(most);
+        untold.map(|entry| entry.ended = true).count()
+    }
+
+    /// Ends the sessions that were made for a key that is not good any more.
+    pub fn end_made_for_others(&mut self, good: impl Fn(&PublicKey) -> bool) {
+        self.entries.values_mut().filter(|entry| !good(&entry.server)).for_each(|entry| entry.ended = true);
     }
 
     /// A genuine request came in it. Tells whether a host changed to it.
@@ -182,11 +199,14 @@ mod tests {
     fn entry(now: Instant) -> Entry {
         let (server, host) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let (_, first) = Initiator::start(&host, server.public(), PeerKind::Host, Hello::new("0", "h1"), None).unwrap();
-        let welcome = Welcome { protocol: 1, program: "0".into(), name: "h1".into(), topic: None };
+        let welcome = Welcome { protocol: 1, program: "0".into(), name: "h1".into(), topic: None, server_key: None };
         let (_, session) = Responder::read(&server, &first).unwrap().accept(&welcome, None).unwrap();
         Entry {
             session: Arc::new(session),
             key: host.public(),
+            server: server.public(),
+            told: server.public(),
+            ended: false,
             peer: PeerKind::Host,
             token: None,
             topic: Some("s/".into()),
@@ -258,5 +278,26 @@ mod tests {
         assert!(sessions.get(ids[0]).is_some());
         sessions.sweep(now + SUPERSEDED_FOR);
         assert!(sessions.get(ids[0]).is_none() && sessions.get(ids[1]).is_some());
+    }
+
+    #[test]
+    fn peers_that_were_not_told_of_a_new_key_make_new_sessions_a_few_at_a_time_and_are_heard_of_meanwhile() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let ids: Vec<_> = (0..5)
+            .map(|n| {
+                let entry = entry(now);
+                let id = entry.session.id();
+                sessions.add(entry, now);
+                sessions.confirm(id, Some(HostName::new(format!("h{n}")).unwrap()), now);
+                id
+            })
+            .collect();
+        let newest = KeyPair::generate().unwrap().public();
+        sessions.entries.get_mut(&ids[0]).unwrap().told = newest;
+        assert_eq!([3, 1, 0].map(|_| sessions.end_untold(&newest, 3)), [3, 1, 0]);
+        assert!(sessions.get(ids[0]).is_some() && ids[1..].iter().all(|id| sessions.get(*id).is_none()));
+        assert_eq!(sessions.hosts().len(), 5, "they can still be told of a job");
+        sessions.end_made_for_others(|key| *key == newest);
+        assert!(sessions.get(ids[0]).is_none());
     }
 }

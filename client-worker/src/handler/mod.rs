@@ -3,6 +3,7 @@
 //! | file | answers |
 //! | --- | --- |
 //! | [`operator`] | operators: lists and shows, cancel, invite, revoke |
+//! | [`keys`] | the client worker's own keys |
 //! | [`status`] | how the client worker is |
 //! | [`submit`] | an operator's new jobs: from asked to stored |
 //! | [`decide`] | what a new job will be: which machine, which host, what the host will be told |
@@ -12,6 +13,7 @@
 
 mod decide;
 mod host;
+mod keys;
 mod operator;
 pub mod status;
 mod submit;
@@ -25,7 +27,7 @@ use maglica_proto::{
     fault::{Code, Fault, chain},
     host::{HostAnswer, HostRequest},
     join::{JoinAnswer, JoinRequest, Joined},
-    key::{Fingerprint, PublicKey, TokenId},
+    key::{PublicKey, TokenId},
     name::OperatorName,
     request::{Answer, Request, Role},
 };
@@ -46,7 +48,7 @@ use crate::{
     fleet::Fleet,
     job::{Desk, delivery::Delivery},
     ping::Pings,
-    trust::{Known, Trust},
+    trust::{Known, ServerKeys, Trust},
 };
 
 /// What the answers are made of.
@@ -67,8 +69,8 @@ pub struct Handlers {
     pub pings: Pings,
     /// What the gates let in and refused.
     pub gates: Vec<Counted>,
-    /// The client worker's key.
-    pub fingerprint: Fingerprint,
+    /// The client worker's keys.
+    pub keys: ServerKeys,
     /// When it started.
     pub since: Since,
     /// One placement at a time, so that each sees the ones before it.

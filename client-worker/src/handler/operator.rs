@@ -51,6 +51,9 @@ impl Handlers {
             | Request::OperatorRevoke { .. }
             | Request::OperatorList
             | Request::Audit { .. }
+            | Request::KeyShow
+            | Request::KeyRotate { .. }
+            | Request::KeyRetire { .. }
             | Request::Status => false,
         };
         let _working = if waits { None } else { turn.take().await };
@@ -152,6 +155,15 @@ impl Handlers {
                     tracing::info!(operator = %by, "reads the audit");
                 }
                 Ok(Answer::Audit(Box::new(self.audit.page(from, back, limit).await?)))
+            }
+            Request::KeyShow => Ok(self.keys()),
+            Request::KeyRotate { fingerprint } => {
+                tracing::info!(operator = %by, "rotates the client worker's key");
+                self.rotate(&fingerprint).await
+            }
+            Request::KeyRetire { fingerprint, force } => {
+                tracing::info!(operator = %by, force, "retires the client worker's old key");
+                self.retire(&fingerprint, force).await
             }
         }
     }

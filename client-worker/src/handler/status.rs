@@ -55,7 +55,7 @@ impl Handlers {
         hosts.pending = u32::try_from(self.trust.now().pending().len()).unwrap_or(u32::MAX);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            fingerprint: self.fingerprint.clone(),
+            fingerprint: self.keys.now().newest().fingerprint(),
             started: self.since.wall,
             uptime_ms: u64::try_from(self.since.at.elapsed().as_millis()).unwrap_or(u64::MAX),
             memory: resident(),

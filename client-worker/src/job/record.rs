@@ -273,6 +273,15 @@ impl JobRecord {
         }
     }
 
+    /// It is from a backup: what became of it since is for its host to say, and it is not begun again.
+    pub fn restored(&mut self, now: Timestamp) {
+        let cancel = self.wants_cancel();
+        if !self.is_over() {
+            self.phase = Phase::Lost { cancel };
+            self.note(now, JobEventKind::Lost);
+        }
+    }
+
     /// Its host is heard of, and has the job.
     pub fn heard(&mut self, now: Timestamp) {
         if let Phase::Lost { cancel } = self.phase {

@@ -197,6 +197,25 @@ impl SqliteStore {
         Ok(Self { connection, path: path.to_owned() })
     }
 
+    /// Whether the file is what SQLite wrote, page by page.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let what = "find every page whole";
+        let word: String =
+            self.connection.query_row("pragma integrity_check(1)", [], |row| row.get(0)).map_err(fail(what))?;
+        if word == "ok" { Ok(()) } else { Err(fail(what)(rusqlite::Error::InvalidQuery)) }
+    }
+
+    /// From now on jobs whose ids were made up to this moment may have been forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forget_until(&self, until: Timestamp) -> Result<(), StoreError> {
+        mark_forgotten(&self.connection, until)
+    }
+
     fn read(&self, id: &str, record: &str) -> Result<JobRecord, StoreError> {
         let corrupt = |source| StoreError::Corrupt { id: id.to_owned(), source };
         let mut record: JobRecord = serde_json::from_str(record).map_err(corrupt)?;

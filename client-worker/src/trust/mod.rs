@@ -1,9 +1,11 @@
 //! Who is let in: the register of keys, and the one task that owns and stores it.
 //!
 //! [`register`] is the policy (pure); this file keeps it in `trust.json` (written whole, to a new file that is renamed,
-//! before anybody hears of the change) and hands out a snapshot that the bus looks keys up in without asking.
+//! before anybody hears of the change) and hands out a snapshot that the bus looks keys up in without asking. [`server`]
+//! has the client worker's own key.
 
 pub mod register;
+pub mod server;
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
@@ -14,6 +16,7 @@ use maglica_proto::{
 use tokio::sync::{Mutex, watch};
 
 pub use register::{Known, Register};
+pub use server::{KeySet, ServerKeys};
 
 /// The register cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,14 @@ use maglica_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::rotation::ServerBook;
 use crate::similar::similar;
+
+mod rekey;
+mod restore;
+pub mod rotation;
+
+pub use restore::Lapsed;
 
 /// How many may wait at the door: strangers cost memory, so the oldest goes first.
 const PENDING_MAX: usize = 64;
@@ -125,6 +132,9 @@ pub struct Register {
     #[serde(default)]
     used: BTreeMap<TokenId, Used>,
     revoked: BTreeSet<PublicKey>,
+    /// The client worker's own keys.
+    #[serde(default)]
+    server: ServerBook,
     /// In memory only: a stranger's word is not worth a write to disk.
     #[serde(skip)]
     pending: Vec<Pending>,
@@ -139,6 +149,7 @@ impl Register {
             || self.invites != other.invites
             || self.used != other.used
             || self.revoked != other.revoked
+            || self.server != other.server
     }
 
     /// Who a key belongs to.
@@ -337,67 +348,6 @@ impl Register {
         let mut fault = Fault::new(Code::NotFound, format!("there is no host {name}")).about(name.to_string());
         fault.similar = similar(name.as_str(), self.hosts.keys().map(HostName::as_str));
         fault
-    }
-
-    /// Notes that a host is to make itself a new key in the place of the one with this fingerprint. Once that key is
-    /// gone, the same again changes nothing.
-    ///
-    /// # Errors
-    /// A fault: there is no such host, or it never had that key.
-    pub fn ask_rekey(&mut self, name: &HostName, fingerprint: &Fingerprint) -> Result<(), Fault> {
-        let gone = self.revoked.iter().any(|key| key.fingerprint() == *fingerprint);
-        let Some(host) = self.hosts.get_mut(name) else { return Err(self.no_such_host(name)) };
-        if host.key.fingerprint() == *fingerprint {
-            host.rekey = true;
-        } else if !gone {
-            let message = format!("host {name} does not have the key {fingerprint}");
-            return Err(Fault::new(Code::Conflict, message).about(name.to_string()));
-        }
-        Ok(())
-    }
-
-    /// Whether a host is to make itself a new key.
-    #[must_use]
-    pub fn wants_rekey(&self, name: &HostName) -> bool {
-        self.hosts.get(name).is_some_and(|host| host.rekey)
-    }
-
-    /// A host says which key it will have. The same again changes nothing; another one takes the place of one that was
-    /// never used.
-    ///
-    /// # Errors
-    /// A fault: nobody asked it to, or the key is somebody's already, was revoked, or waits at the door.
-    pub fn announce(&mut self, name: &HostName, next: PublicKey) -> Result<(), Fault> {
-        let Some(host) = self.hosts.get(name) else { return Err(self.no_such_host(name)) };
-        if host.has(&next) {
-            return Ok(());
-        }
-        if !host.rekey {
-            return Err(Fault::new(Code::WrongState, format!("nobody asked host {name} for a new key")));
-        }
-        if self.lookup(&next) != Err(Refusal::UnknownKey) || self.pending.iter().any(|pending| pending.key == next) {
-            return Err(Fault::new(Code::Conflict, "this key is not new: it is known here already"));
-        }
-        if let Some(host) = self.hosts.get_mut(name) {
-            host.next = Some(next);
-        }
-        Ok(())
-    }
-
-    /// Whether this is the key that a host will have.
-    #[must_use]
-    pub fn is_next(&self, name: &HostName, key: &PublicKey) -> bool {
-        self.hosts.get(name).is_some_and(|host| host.next.as_ref() == Some(key))
-    }
-
-    /// A host has spoken with its next key: from now on that is the only one, and the old one is never good again.
-    pub fn promote(&mut self, name: &HostName, key: &PublicKey) {
-        if let Some(host) = self.hosts.get_mut(name)
-            && host.next.as_ref() == Some(key)
-        {
-            self.revoked.insert(std::mem::replace(&mut host.key, *key));
-            (host.next, host.rekey) = (None, false);
-        }
     }
 
     /// Shuts an operator out, and its key for ever.

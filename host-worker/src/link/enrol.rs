@@ -17,7 +17,7 @@ use maglica_proto::{
         keyfile::{self, KeyFileError},
         schema::ServerAddress,
     },
-    fault::Fault,
+    fault::{Fault, chain},
     join::{InvalidInvitation, Invitation, JoinAnswer, JoinRequest, Joined},
     key::{InvalidKey, KeyPair, PublicKey},
     seal::{Hello, PeerKind},
@@ -168,7 +168,8 @@ pub async fn join(config: &Config, keys: &KeyPair, invitation: &Invitation) -> R
     let server = Server {
         rep: invitation.server.clone(),
         publish: format!("{address}:{}", joined.pub_port),
-        key: invitation.key,
+        // A newer one than the invitation's, if the client worker is about to change it.
+        key: conversation.newest_server(),
     };
     remember(config, &server)?;
     // Of an enrolment that is over; this one has not asked for a new key yet.
@@ -185,6 +186,32 @@ pub fn pin(config: &Config, rep: &str, key: PublicKey) -> Result<Server, EnrolEr
     let server = Server { rep: rep.to_owned(), publish: format!("{address}:{}", config.client.pub_port), key };
     remember(config, &server)?;
     Ok(server)
+}
+
+/// Pins the client worker's next key in the place of the one that this host began with. Tells whether it is on the disk.
+pub fn repin(config: &Config, pinned: PublicKey, next: PublicKey) -> bool {
+    let done = state_dir(config).and_then(|folder| {
+        let path = folder.join("server.json");
+        let bytes =
+            std::fs::read(&path).map_err(|source| EnrolError::Io { what: "read", path: path.clone(), source })?;
+        let server: Server = serde_json::from_slice(&bytes).map_err(|source| EnrolError::Damaged { path, source })?;
+        // Somebody pinned another one by hand meanwhile: the next start uses that.
+        let ours = server.key == pinned || server.key == next;
+        if ours {
+            crate::failpoint("repin.before");
+            remember(config, &Server { key: next, ..server })?;
+            crate::failpoint("repin.after");
+        }
+        Ok(ours)
+    });
+    match &done {
+        Ok(true) => {
+            tracing::info!(fingerprint = %next.fingerprint(), "the client worker has a next key, now pinned here")
+        }
+        Ok(false) => tracing::warn!("another key of the client worker was pinned by hand; restart this host worker"),
+        Err(error) => tracing::warn!(error = chain(error), "cannot pin the client worker's next key"),
+    }
+    done.unwrap_or(false)
 }
 
 fn remember(config: &Config, server: &Server) -> Result<(), EnrolError> {

@@ -55,6 +55,11 @@ impl Pulse {
                         LinkError::Sealed(sealed) if sealed.refusal() == Some(Refusal::Pending) => {
                             "this host waits to be let in: maglica host accept".to_owned()
                         }
+                        LinkError::Sealed(sealed) if sealed.refusal() == Some(Refusal::Unverified) => format!(
+                            "{}; if the client worker's key was renewed while this host was away, pin the new one: \
+                             maglica-host-worker join --server=ADDRESS:PORT --key=KEY",
+                            chain(&error)
+                        ),
                         LinkError::Sealed(_) | LinkError::Codec(_) | LinkError::Fault(_) | LinkError::Stopping => {
                             chain(&error)
                         }

@@ -89,6 +89,9 @@ pub struct Welcome {
     /// The topic on which a host's broadcasts come in this session; ends in `/`.
     #[serde(default)]
     pub topic: Option<String>,
+    /// The client worker's next key, to be pinned in the place of the one that this handshake was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_key: Option<PublicKey>,
 }
 
 /// The side that dials, between its two messages.

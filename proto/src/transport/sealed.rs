@@ -6,6 +6,9 @@
 //!     └── no-session, an answer that cannot be believed, too old ──┘
 //! ```
 //! Nothing is repeated here but the handshake, which has no effect: whoever asks knows whether it may be asked twice.
+//!
+//! A client worker that is about to change its key says the next one in its welcome, which only the holder of the pinned
+//! key can have sealed. Whoever can pin it does, and shakes hands anew at once, for the next key.
 
 use std::{
     sync::Arc,
@@ -70,7 +73,12 @@ pub struct SealedRequester {
     hello: Hello,
     token: Option<Token>,
     open: Option<Open>,
+    pin: Option<Pin>,
 }
+
+/// Keeps the client worker's next key, said in a handshake with the pinned one, in the place of that. Tells whether it is kept
+/// for good; if not, the pinned one stays in use.
+type Pin = Box<dyn FnMut(PublicKey) -> bool + Send>;
 
 impl SealedRequester {
     /// A conversation that has not begun. With a `token` it is a joining one.
@@ -83,7 +91,14 @@ impl SealedRequester {
         hello: Hello,
         token: Option<Token>,
     ) -> Self {
-        Self { requester, keys, server, peer, hello, token, open: None }
+        Self { requester, keys, server, peer, hello, token, open: None, pin: None }
+    }
+
+    /// The same, which pins the client worker's next key when it hears of it.
+    #[must_use]
+    pub fn pinning(mut self, pin: impl FnMut(PublicKey) -> bool + Send + 'static) -> Self {
+        self.pin = Some(Box::new(pin));
+        self
     }
 
     /// The address that is asked.
@@ -96,6 +111,12 @@ impl SealedRequester {
     #[must_use]
     pub const fn server(&self) -> PublicKey {
         self.server
+    }
+
+    /// The newest key of the client worker that is known to be its own: the pinned one, or the one that it announced.
+    #[must_use]
+    pub fn newest_server(&self) -> PublicKey {
+        self.open.as_ref().and_then(|open| open.welcome.server_key).unwrap_or(self.server)
     }
 
     /// The session and what it began with; shakes hands if there is none.
@@ -128,6 +149,17 @@ impl SealedRequester {
     }
 
     async fn shake_hands(&mut self, limit: Duration) -> Result<Open, SealedError> {
+        let open = self.shake_hands_once(limit).await?;
+        let (Some(next), Some(pin)) = (open.welcome.server_key, &mut self.pin) else { return Ok(open) };
+        if next == self.server || !pin(next) {
+            return Ok(open);
+        }
+        self.server = next;
+        // The session that there is is as good, should this fail.
+        Ok(self.shake_hands_once(limit).await.unwrap_or(open))
+    }
+
+    async fn shake_hands_once(&mut self, limit: Duration) -> Result<Open, SealedError> {
         let fail = |addr: &str, source| SealedError::Seal { addr: addr.to_owned(), source };
         let (initiator, first) =
             Initiator::start(&self.keys, self.server, self.peer, self.hello.clone(), self.token.as_ref())

@@ -97,7 +97,7 @@ fn hello(joining: bool) -> Vec<u8> {
 
 fn welcome() -> Welcome {
     let topic = Some("s/000102030405060708090a0b0c0d0e0f/".to_owned());
-    Welcome { protocol: 1, program: "0.1.0".into(), name: "host0.example.jp".into(), topic }
+    Welcome { protocol: 1, program: "0.1.0".into(), name: "host0.example.jp".into(), topic, server_key: None }
 }
 
 /// Shakes hands with the real thing; gives both ends and the session's id.

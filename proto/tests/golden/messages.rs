@@ -10,8 +10,8 @@ use maglica_proto::{
     job::JobState,
     join::{JoinAnswer, JoinRequest, Joined},
     request::{
-        Answer, HostRow, ImageRow, ImageState, Invite, OperatorRow, Ping, Presence, Request, Role, Submission,
-        VmCursor, VmRow, VmView,
+        Answer, HostRow, ImageRow, ImageState, Invite, KeysView, OperatorRow, Ping, Presence, Request, Role, ServerKey,
+        Submission, VmCursor, VmRow, VmView,
     },
     seal::{Hello, Welcome},
     status::{HostCounts, JobCount, PortStatus, Refused, Status, StoreStatus},
@@ -68,9 +68,18 @@ fn hellos() -> Vec<(&'static str, Hello)> {
 }
 
 fn welcomes() -> Vec<(&'static str, Welcome)> {
-    let welcome =
-        |topic| Welcome { protocol: 1, program: "0.1.0".to_owned(), name: "host0.example.jp".to_owned(), topic };
-    vec![("host", welcome(Some("s/000102030405060708090a0b0c0d0e0f/".to_owned()))), ("operator", welcome(None))]
+    let welcome = |topic, server_key| Welcome {
+        protocol: 1,
+        program: "0.1.0".to_owned(),
+        name: "host0.example.jp".to_owned(),
+        topic,
+        server_key,
+    };
+    vec![
+        ("host", welcome(Some("s/000102030405060708090a0b0c0d0e0f/".to_owned()), None)),
+        ("operator", welcome(None, None)),
+        ("next-key", welcome(None, Some(key().public()))),
+    ]
 }
 
 fn join_answers() -> Vec<(&'static str, JoinAnswer)> {
@@ -184,6 +193,9 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("operator-list", Request::OperatorList),
         ("audit", Request::Audit { from: Some(AuditPlace { file: 7, offset: 1024 }), back: true, limit: 1000 }),
         ("audit-first", Request::Audit { from: None, back: false, limit: 1000 }),
+        ("key-show", Request::KeyShow),
+        ("key-rotate", Request::KeyRotate { fingerprint: key().public().fingerprint() }),
+        ("key-retire", Request::KeyRetire { fingerprint: key().public().fingerprint(), force: true }),
     ];
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "image-list" => Request::ImageList, "vm-list" => Request::VmList { .. }, "vm-show" => Request::VmShow { .. },
@@ -193,7 +205,8 @@ fn requests() -> Vec<(&'static str, Request)> {
         "host-invite" => Request::HostInvite { .. }, "host-accept" => Request::HostAccept { .. },
         "host-revoke" => Request::HostRevoke { .. }, "host-rekey" => Request::HostRekey { .. }, "operator-add" => Request::OperatorAdd { .. },
         "operator-revoke" => Request::OperatorRevoke { .. }, "operator-list" => Request::OperatorList,
-        "audit" => Request::Audit { .. });
+        "audit" => Request::Audit { .. },
+        "key-show" => Request::KeyShow, "key-rotate" => Request::KeyRotate { .. }, "key-retire" => Request::KeyRetire { .. });
     requests
 }
 
@@ -218,6 +231,17 @@ fn status() -> Status {
         store: StoreStatus { size: gib(1), commits: 210, failed: 1, commit_p50_us: 240, commit_p99_us: 900 },
         ports: vec![PortStatus { port: "ask".to_owned(), open: 4, accepted: 90 }],
         refusals: vec![Refused { at: "session".to_owned(), kind: "unknown-key".to_owned(), count: 7 }],
+    }
+}
+
+fn keys_view(changing: bool) -> KeysView {
+    let server_key = || ServerKey { key: key().public(), fingerprint: key().public().fingerprint(), since: at(0) };
+    KeysView {
+        present: server_key(),
+        next: changing.then(server_key),
+        hosts: changing.then(|| name("host0.example.jp")).into_iter().collect(),
+        operators: changing.then(|| name("alice")).into_iter().collect(),
+        rekeying: changing.then(|| name("host0.example.jp")).into_iter().collect(),
     }
 }
 
@@ -288,6 +312,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("operators", Answer::Operators { operators: vec![operator(Some(fingerprint())), operator(None)] }),
         ("audit", Answer::Audit(audit_page(Some(AuditPlace { file: 0, offset: 300 }), None).into())),
         ("audit-last", Answer::Audit(audit_page(None, Some("line 2 is missing".to_owned())).into())),
+        ("keys", Answer::Keys(Box::new(keys_view(true)))),
+        ("keys-one", Answer::Keys(Box::new(keys_view(false)))),
         ("done", Answer::Done),
         ("fault", Answer::Fault { fault: fault() }),
         ("fault-bare", Answer::Fault { fault: Fault::new(Code::Forbidden, "operator alice has the role viewer") }),
@@ -296,7 +322,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
     covers!(values, "images" => Answer::Images(_), "vms" => Answer::Vms { .. }, "vm" => Answer::Vm(_),
         "hosts" => Answer::Hosts { .. }, "pings" => Answer::Pings { .. }, "status" => Answer::Status(_),
         "submitted" => Answer::Submitted { .. }, "jobs" => Answer::Jobs { .. }, "job" => Answer::Job(_), "watch" => Answer::Watch { .. },
-        "operators" => Answer::Operators { .. }, "audit" => Answer::Audit(_),
+        "operators" => Answer::Operators { .. }, "audit" => Answer::Audit(_), "keys" => Answer::Keys(_),
         "done" => Answer::Done, "fault" => Answer::Fault { .. });
     answers
 }

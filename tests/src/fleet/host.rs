@@ -64,7 +64,8 @@ impl SimulatedHost {
         let talk = |token| {
             let requester = Requester::new(config.client.rep_addr(), Some(run_dir.clone()), DialLimits::default());
             let hello = Hello::new("maglica-simulate", name.as_str());
-            SealedRequester::new(requester, keys.clone(), server, PeerKind::Host, hello, token)
+            // In memory only, as everything of it.
+            SealedRequester::new(requester, keys.clone(), server, PeerKind::Host, hello, token).pinning(|_| true)
         };
         let body = codec::encode(&JoinRequest { program: "maglica-simulate".to_owned() })?;
         match codec::decode(&talk(Some(token)).call(&body, LIMIT).await?)? {

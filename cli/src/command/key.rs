@@ -69,18 +69,21 @@ fn table(view: &KeysView) -> String {
     table.render()
 }
 
+/// So many names are said; all of them are in the other forms of the output.
+const NAMED: usize = 10;
+
 fn waiting(app: &App<'_>, view: &KeysView) {
-    let names = |names: Vec<String>| names.join(", ");
-    if !view.hosts.is_empty() {
-        let hosts = names(view.hosts.iter().map(ToString::to_string).collect());
-        app.out.note(&format!("hosts that have not used the next key yet: {hosts}"));
+    note(app, "hosts that have not used the next key yet", &view.hosts);
+    note(app, "operators that have not used the next key yet", &view.operators);
+    note(app, "hosts that are to make themselves a new key (maglica host rekey)", &view.rekeying);
+}
+
+fn note(app: &App<'_>, what: &str, names: &[impl ToString]) {
+    let mut said: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
+    if names.len() > NAMED {
+        said.push(format!("{} others", names.len() - NAMED));
     }
-    if !view.operators.is_empty() {
-        let operators = names(view.operators.iter().map(ToString::to_string).collect());
-        app.out.note(&format!("operators that have not used the next key yet: {operators}"));
-    }
-    if !view.rekeying.is_empty() {
-        let hosts = names(view.rekeying.iter().map(ToString::to_string).collect());
-        app.out.note(&format!("hosts that are to make themselves a new key (maglica host rekey): {hosts}"));
+    if !said.is_empty() {
+        app.out.note(&format!("{what}: {}", said.join(", ")));
     }
 }

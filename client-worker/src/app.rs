@@ -121,8 +121,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (takers, took) = mpsc::channel(TAKERS);
     tokio::spawn(note_takers(took, trust.clone()));
     tokio::spawn(follow_keys(keys.clone(), config.clone(), trust.clone(), audit.clone(), here, serving.clone()));
-    let bus =
-        Bus { keys, trust: trust.clone(), rep, answerer: handlers, publish: publish_queue, outgoing, refused, takers };
+    let bus = Bus {
+        keys,
+        trust: trust.clone(),
+        rep,
+        answerer: handlers,
+        publish: publish_queue,
+        outgoing,
+        refused,
+        takers,
+        gate: gates[0].handle(),
+    };
     let mut bus_task = tokio::spawn(bus.run(serving.clone()));
     let mut publish_task = tokio::spawn(bus::publish(published, to_publish, config.timing.beat, serving.clone()));
     tokio::spawn(follow_register(trust, fleet.clone(), desk.clone(), config.clone(), serving.clone()));
@@ -179,6 +188,8 @@ async fn open_gate(config: &Config, address: &str, kind: PortKind, inner: &Path)
         max_per_address: config.listen.max_connections_per_address,
         max_per_loopback: config.listen.max_connections_per_address.max(GateLimits::default().max_per_loopback),
         allow: config.listen.allow.clone(),
+        // A subscriber proves nothing, and the oldest are hosts.
+        displace: kind == PortKind::Rep,
         ..GateLimits::default()
     };
     Gate::bind(resolved, kind, inner, limits).await.with_context(|| format!("cannot listen on {resolved}"))

@@ -29,7 +29,6 @@ pub mod gate;
 pub mod handler;
 pub mod job;
 pub mod local;
-pub mod meter;
 pub mod ping;
 pub mod placement;
 pub mod similar;

@@ -165,6 +165,7 @@ impl Porter {
             host: None,
             confirmed: false,
             last: Instant::now(),
+            connection: None,
         };
         Ok((entry, answer))
     }

@@ -45,7 +45,10 @@ use self::{
     sessions::Sessions,
     turns::{Turn, Turns},
 };
-use crate::trust::{Known, ServerKeys, Trust, register::rotation::Taker};
+use crate::{
+    gate::GateHandle,
+    trust::{Known, ServerKeys, Trust, register::rotation::Taker},
+};
 
 /// How many requests may be under way, long polls included. Beyond it an asker hears `busy`. Hosts have as many of their own,
 /// so that no number of operators keeps them out.
@@ -131,6 +134,8 @@ pub struct Bus<A> {
     pub refused: Arc<Refused>,
     /// Told who has used the client worker's next key.
     pub takers: mpsc::Sender<(PublicKey, Taker)>,
+    /// The gate of the asking port, which is told whose connections are whose.
+    pub gate: GateHandle,
 }
 
 /// Publishes sealed messages and the beat, until `stop`.
@@ -173,7 +178,7 @@ impl<A: Answerer> Bus<A> {
     /// # Errors
     /// The socket failed for good.
     pub async fn run(self, stop: CancellationToken) -> Result<(), PortError> {
-        let Self { keys, trust, mut rep, answerer, mut publish, outgoing, refused, takers } = self;
+        let Self { keys, trust, mut rep, answerer, mut publish, outgoing, refused, takers, gate } = self;
         let mut door = Door::start(keys.clone(), trust.clone(), refused.clone());
         let mut desk = Reception {
             replier: rep.replier(),
@@ -182,6 +187,7 @@ impl<A: Answerer> Bus<A> {
             refused,
             keys,
             takers,
+            gate,
             sessions: Sessions::default(),
             turns: Turns::default(),
             hosts_in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -227,6 +233,7 @@ struct Reception<A> {
     refused: Arc<Refused>,
     keys: ServerKeys,
     takers: mpsc::Sender<(PublicKey, Taker)>,
+    gate: GateHandle,
     sessions: Sessions,
     turns: Turns,
     hosts_in_flight: Arc<Semaphore>,
@@ -334,6 +341,9 @@ impl<A: Answerer> Reception<A> {
         if let Some(taker) = taker.filter(|taker| self.trust.now().lacks(&server, taker)) {
             // A full queue loses it; the next request says it again.
             let _ = self.takers.try_send((server, taker));
+        }
+        if self.sessions.moved(header.session, peer) {
+            self.gate.vouch(peer.identity(), *key.as_bytes());
         }
         let changed = self.sessions.confirm(header.session, host, Instant::now());
         let permit = pool.clone().try_acquire_owned().ok();

@@ -15,9 +15,8 @@ use maglica_proto::{
     key::PublicKey,
     name::{HostName, OperatorName},
     seal::{Refusal as Word, SealError},
+    transport::meter::Meter,
 };
-
-use crate::meter::Meter;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {

@@ -15,6 +15,8 @@ use maglica_proto::{
     seal::{PeerKind, Session, header::SessionId},
 };
 
+use super::port::Peer;
+
 /// How many sessions may wait for their first request; the oldest goes first.
 const UNCONFIRMED_MAX: usize = 4096;
 /// The same of one key. A peer asks as soon as it has its session, so few ever wait; who shakes hands and says nothing
@@ -55,6 +57,8 @@ pub struct Entry {
     pub confirmed: bool,
     /// When one came last.
     pub last: Instant,
+    /// On which connection.
+    pub connection: Option<Peer>,
 }
 
 /// The sessions of one key, oldest first.
@@ -131,6 +135,16 @@ impl Sessions {
         let Some(host) = host else { return false };
         self.current.insert(host, id);
         true
+    }
+
+    /// A genuine request came on this connection. Tells whether it is another than before.
+    pub fn moved(&mut self, id: SessionId, connection: &Peer) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let moved = entry.connection.as_ref() != Some(connection);
+        if moved {
+            entry.connection = Some(connection.clone());
+        }
+        moved
     }
 
     /// It is over.
@@ -213,6 +227,7 @@ mod tests {
             host: None,
             confirmed: false,
             last: now,
+            connection: None,
         }
     }
 

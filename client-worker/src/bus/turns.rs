@@ -16,10 +16,12 @@ const UNITS: usize = 512;
 const UNIT_BYTES: usize = 4096;
 /// What a question of a host costs at least: a host worker asks one at a time, so sixteen are plenty.
 const HOST_UNITS: usize = 32;
-/// How many questions of one operator are worked on at once.
-const OPERATOR_TURNS: usize = 32;
-/// How many of one host, or of somebody who joins.
-const HOST_TURNS: usize = 2;
+/// How many questions of one operator are worked on at once. Each is answered from memory, so more would only queue for the
+/// processor, in front of everybody else's.
+const OPERATOR_TURNS: usize = 4;
+/// How many of one host, or of somebody who joins. A host worker asks one at a time; a host that floods with its largest
+/// inventories occupies one of the daemon's two threads at the most.
+const HOST_TURNS: usize = 1;
 
 #[derive(Clone)]
 struct Share {
@@ -112,10 +114,10 @@ mod tests {
         let key = operator().0;
         let host = Asker::Host("h1".parse().unwrap());
         let turn = turns.enter(&key, &host, 10).unwrap();
-        let working: Vec<_> = vec![turn.take().await, turn.take().await];
-        let mut third = Box::pin(turn.take());
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(10), &mut third).await.is_err());
+        let working = turn.take().await;
+        let mut next = Box::pin(turn.take());
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(10), &mut next).await.is_err());
         drop(working);
-        assert!(third.await.is_some());
+        assert!(next.await.is_some());
     }
 }

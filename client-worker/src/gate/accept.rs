@@ -1,6 +1,6 @@
 //! The accept loop: one task owns the table of connections and is told of each one's end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,16 +9,20 @@ use std::time::{Duration, Instant};
 
 use maglica_proto::transport::budget::Share;
 use maglica_proto::transport::forward::{ForwardError, Identity, Shared, admit, forward, fresh_identity};
+use maglica_proto::transport::meter::{Meter, WINDOW};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::addresses::Addresses;
-use super::{Gate, GateLimits, PortKind, Refusal};
-use crate::meter::{Meter, WINDOW};
+use super::addresses::{Addresses, site};
+use super::places::Places;
+use super::{Gate, GateLimits, PortKind, Refusal, Word};
 
 /// Without descriptors `accept` fails at once and again: wait for connections to end instead of turning in circles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many displaced connections may still be ending: each holds files until it has.
+const LEAVING: usize = 32;
 
 type Ended = Result<(Id, Result<(), ForwardError>), JoinError>;
 
@@ -33,6 +37,9 @@ pub(super) struct Loop {
     addresses: Addresses,
     tasks: JoinSet<Result<(), ForwardError>>,
     live: HashMap<Id, Live>,
+    identities: HashMap<Identity, Id>,
+    places: Places,
+    leaving: HashSet<Id>,
     /// Strangers must not fill the log.
     log: [Meter; Refusal::ALL.len()],
     pause: Option<Instant>,
@@ -45,6 +52,9 @@ impl Loop {
             addresses: Addresses::default(),
             tasks: JoinSet::new(),
             live: HashMap::new(),
+            identities: HashMap::new(),
+            places: Places::default(),
+            leaving: HashSet::new(),
             log: [Meter::new(Instant::now()); Refusal::ALL.len()],
             pause: None,
         }
@@ -59,7 +69,7 @@ impl Loop {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
-                Some(identity) = self.gate.kicks.1.recv() => self.kick(&identity),
+                Some(word) = self.gate.words.1.recv() => self.told(word),
                 () = until(pause), if pause.is_some() => self.pause = None,
                 _ = rests.tick() => self.say_rest(),
                 accepted = self.gate.listener.accept(), if pause.is_none() => self.accepted(accepted),
@@ -91,7 +101,13 @@ impl Loop {
             Ok(identity) => identity,
             Err(error) => return self.refused(Refusal::Inner, Some(peer), &error),
         };
-        let address_rate = match self.addresses.enter(peer.ip(), &limits, Instant::now()) {
+        let mut entered = self.addresses.enter(peer.ip(), &limits, Instant::now());
+        if let Err(refusal) = entered
+            && self.make_room(refusal, peer.ip())
+        {
+            entered = self.addresses.enter(peer.ip(), &limits, Instant::now());
+        }
+        let address_rate = match entered {
             Ok(rate) => rate,
             Err(refusal) => return self.refused(refusal, Some(peer), &"not let in"),
         };
@@ -99,7 +115,34 @@ impl Loop {
         self.gate.counters.opened();
         let abort = self.tasks.spawn(serve(stream, self.gate.kind, self.gate.inner.clone(), identity, limits, shared));
         let live = Live { peer, identity, abort };
-        self.live.insert(live.abort.id(), live);
+        let id = live.abort.id();
+        self.places.enter(id, site(peer.ip()));
+        self.identities.insert(identity, id);
+        self.live.insert(id, live);
+    }
+
+    /// Ends the oldest connection that has proven nothing, so that a newcomer has its place. False if there is none.
+    fn make_room(&mut self, refusal: Refusal, newcomer: IpAddr) -> bool {
+        let of = (refusal == Refusal::AddressLimit).then(|| site(newcomer));
+        let full = matches!(refusal, Refusal::AddressLimit | Refusal::TotalLimit);
+        if !full || !self.gate.limits.displace || self.leaving.len() >= LEAVING {
+            return false;
+        }
+        let Some(id) = self.places.displace(of) else { return false };
+        let Some(live) = self.forget(id) else { return false };
+        live.abort.abort();
+        self.leaving.insert(id);
+        self.refused(Refusal::Displaced, Some(live.peer), &"a newcomer took its place");
+        true
+    }
+
+    fn forget(&mut self, id: Id) -> Option<Live> {
+        let live = self.live.remove(&id)?;
+        self.places.leave(id);
+        self.identities.remove(&live.identity);
+        self.addresses.leave(live.peer.ip());
+        self.gate.counters.gone();
+        Some(live)
     }
 
     fn ended(&mut self, ended: Ended) {
@@ -112,11 +155,10 @@ impl Loop {
                 (error.id(), None)
             }
         };
-        let Some(live) = self.live.remove(&id) else {
+        self.leaving.remove(&id);
+        let Some(live) = self.forget(id) else {
             return;
         };
-        self.addresses.leave(live.peer.ip());
-        self.gate.counters.gone();
         match end {
             None => {}
             Some(Ok(())) => self.gate.counters.closed(),
@@ -124,13 +166,21 @@ impl Loop {
         }
     }
 
-    /// Rare (a revoked key), so a search through all connections is good enough.
-    fn kick(&mut self, identity: &Identity) {
-        let found = self.live.values().find(|live| live.identity == *identity);
-        if let Some(live) = found {
-            live.abort.abort();
-            let peer = live.peer;
-            self.refused(Refusal::Kicked, Some(peer), &"dropped");
+    fn told(&mut self, word: Word) {
+        let of = |identity: &Identity| self.identities.get(identity).copied();
+        match word {
+            Word::Kick(identity) => {
+                if let Some(live) = of(&identity).and_then(|id| self.live.get(&id)) {
+                    live.abort.abort();
+                    let peer = live.peer;
+                    self.refused(Refusal::Kicked, Some(peer), &"dropped");
+                }
+            }
+            Word::Vouch(identity, owner) => {
+                if let Some(id) = of(&identity) {
+                    self.places.vouch(id, owner);
+                }
+            }
         }
     }
 

@@ -55,7 +55,7 @@ impl Addresses {
 
     /// One connection of `ip` has ended.
     pub(super) fn leave(&mut self, ip: IpAddr) {
-        let site = site(ip.to_canonical());
+        let site = site(ip);
         if let Some(entry) = self.entries.get_mut(&site) {
             self.total -= 1;
             entry.connections -= 1;
@@ -66,10 +66,11 @@ impl Addresses {
     }
 }
 
-fn site(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) if v6.is_loopback() => ip,
+/// The addresses that count as one.
+pub(super) fn site(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
+        IpAddr::V6(v6) if v6.is_loopback() => v6.into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << IPV6_SITE)).into(),
     }
 }

@@ -50,11 +50,13 @@ pub enum Refusal {
     Inner,
     /// Dropped at the bus's wish.
     Kicked,
+    /// It had proven nothing, and a newcomer needed its place.
+    Displaced,
 }
 
 impl Refusal {
     /// All kinds, in the order of the counters.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AcceptFailed,
         Self::NotAllowed,
         Self::TotalLimit,
@@ -76,6 +78,7 @@ impl Refusal {
         Self::Lost,
         Self::Inner,
         Self::Kicked,
+        Self::Displaced,
     ];
 
     /// Whether honest peers end like this every day: a port scan, a command that was interrupted, a machine switched off.
@@ -109,6 +112,7 @@ impl Refusal {
             Self::Lost => "lost",
             Self::Inner => "inner",
             Self::Kicked => "kicked",
+            Self::Displaced => "displaced",
         }
     }
 }

@@ -22,6 +22,7 @@
 mod accept;
 mod addresses;
 mod counters;
+mod places;
 
 pub use counters::{GateCounters, GateSnapshot, Refusal};
 
@@ -35,7 +36,7 @@ use maglica_proto::transport::bucket::Rate;
 use maglica_proto::transport::budget::Budget;
 use maglica_proto::transport::forward::{ForwardLimits, Identity};
 use maglica_proto::transport::rules::Role;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +73,9 @@ pub struct GateLimits {
     pub address_rate: Rate,
     /// Bytes of messages under way, all connections together.
     pub max_memory: usize,
+    /// Whether a newcomer for whom there is no room takes the place of the oldest connection that nobody vouches for,
+    /// rather than being turned away: so connections that prove nothing cannot keep others out.
+    pub displace: bool,
     /// Bounds of each connection.
     pub forward: ForwardLimits,
 }
@@ -85,6 +89,7 @@ impl Default for GateLimits {
             allow: Vec::new(),
             address_rate: Rate { per_second: 20_000.0, burst: 20_000.0 },
             max_memory: 256 << 20,
+            displace: false,
             forward: ForwardLimits::default(),
         }
     }
@@ -96,8 +101,10 @@ const FILES_PER_CONNECTION: usize = 3;
 const GATES_PER_PROCESS: usize = 2;
 /// Files the rest of the daemon needs: store, logs, listeners, tools. Without these left, `zeromq`'s own accept loop would spin.
 const FILES_RESERVED: usize = 160;
-/// Requests to drop a connection that wait to be carried out; more than that are waited for.
-const KICK_QUEUE: usize = 64;
+/// Connections that may wait to be taken; the system may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+/// Words about connections that wait to be carried out.
+const WORD_QUEUE: usize = 1024;
 
 /// A bound, not yet running gate.
 #[derive(Debug)]
@@ -108,20 +115,38 @@ pub struct Gate {
     limits: Arc<GateLimits>,
     counters: Arc<GateCounters>,
     memory: Arc<Budget>,
-    kicks: (mpsc::Sender<Identity>, mpsc::Receiver<Identity>),
+    words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
 }
 
-/// Drops single connections of a running gate.
+/// On whose behalf a connection is vouched for: a key's bytes, which mean nothing here.
+pub type Owner = [u8; 32];
+
+/// What the bus has to say of a connection that our socket knows by its identity.
+#[derive(Debug)]
+enum Word {
+    Kick(Identity),
+    Vouch(Identity, Owner),
+}
+
+/// Says something of single connections of a running gate.
 #[derive(Debug, Clone)]
 pub struct GateHandle {
-    kicks: mpsc::Sender<Identity>,
+    words: mpsc::Sender<Word>,
 }
 
 impl GateHandle {
     /// Closes the connection that our socket knows by `identity`; nothing happens when it is gone already.
     pub async fn kick(&self, identity: Identity) {
         // A gate that has ended has no connections left.
-        let _ = self.kicks.send(identity).await;
+        let _ = self.words.send(Word::Kick(identity)).await;
+    }
+
+    /// Who is behind this connection has proven to be `owner`, who is enrolled: it is not displaced.
+    pub fn vouch(&self, identity: &[u8], owner: Owner) {
+        if let Ok(identity) = Identity::try_from(identity) {
+            // A word that is lost leaves the connection as it was, and is said again with the next one.
+            let _ = self.words.try_send(Word::Vouch(identity, owner));
+        }
     }
 }
 
@@ -131,7 +156,7 @@ impl Gate {
     /// # Errors
     /// Those of listening, for instance an address in use.
     pub async fn bind(addr: SocketAddr, kind: PortKind, inner: &Path, mut limits: GateLimits) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr).await?;
+        let listener = listen(addr)?;
         let affordable = affordable_connections();
         if affordable < limits.max_connections {
             tracing::warn!(
@@ -147,7 +172,7 @@ impl Gate {
             memory: Budget::new(limits.max_memory),
             limits: Arc::new(limits),
             counters: Arc::default(),
-            kicks: mpsc::channel(KICK_QUEUE),
+            words: mpsc::channel(WORD_QUEUE),
         })
     }
 
@@ -168,7 +193,7 @@ impl Gate {
     /// To drop single connections while the gate runs.
     #[must_use]
     pub fn handle(&self) -> GateHandle {
-        GateHandle { kicks: self.kicks.0.clone() }
+        GateHandle { words: self.words.0.clone() }
     }
 
     /// Lets peers in until `stop`; then all connections are closed before this returns.
@@ -192,6 +217,15 @@ pub fn raise_file_limit(connections: usize) -> io::Result<()> {
         rustix::process::setrlimit(resource, limit)?;
     }
     Ok(())
+}
+
+/// Listens with room for a burst of connections, so that an honest one in it is not told to come again in a second.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As after a restart, while old connections are still dying.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 /// How many connections the limit of open files leaves room for, at least one.

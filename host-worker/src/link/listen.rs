@@ -1,14 +1,14 @@
 //! Listens to what is broadcast to this host in its present session. Nothing depends on hearing it: the heartbeat
 //! brings the same later. The client worker's beat tells that the connection lives; after silence a new one is made.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maglica_proto::{
     codec,
     fault::chain,
     host::Broadcast,
     seal::{Kind, header::BEAT_TOPIC},
-    transport::{DialLimits, Subscriber, TransportError},
+    transport::{DialLimits, Subscriber, TransportError, meter::Meter},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ impl Listener {
     /// Listens until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut channels = self.channel.clone();
+        let mut refused = Meter::new(Instant::now());
         loop {
             let channel = channels.borrow_and_update().clone();
             tokio::select! {
@@ -48,7 +49,7 @@ impl Listener {
                 () = async {
                     match &channel {
                         Some(channel) => {
-                            let ended = self.listen(channel).await;
+                            let ended = self.listen(channel, &mut refused).await;
                             tracing::debug!(error = ended, "the subscription ended");
                             tokio::time::sleep(PAUSE).await;
                         }
@@ -59,7 +60,7 @@ impl Listener {
         }
     }
 
-    async fn listen(&self, channel: &Channel) -> String {
+    async fn listen(&self, channel: &Channel, refused: &mut Meter) -> String {
         let topics = [channel.topic.clone().into_bytes(), BEAT_TOPIC.as_bytes().to_vec()];
         let mut subscriber =
             match Subscriber::connect(&self.addr, &topics, Some(&self.run_dir), DialLimits::default()).await {
@@ -76,7 +77,12 @@ impl Listener {
                 Ok(Ok((_, message))) => match open(channel, &message) {
                     // A full queue loses it, as PUB may; the heartbeat brings it.
                     Ok(broadcast) => drop(self.heard.try_send(broadcast)),
-                    Err(why) => tracing::warn!(error = why, "refused a broadcast"),
+                    Err(why) => {
+                        // Whoever stands between can make any number of these.
+                        if let Some(left_out) = refused.note(Instant::now()) {
+                            tracing::warn!(error = why, left_out, "refused a broadcast");
+                        }
+                    }
                 },
             }
         }

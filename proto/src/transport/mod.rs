@@ -8,6 +8,7 @@
 //! | [`zmtp`] | greeting, READY and frames; pure |
 //! | [`rules`] | which whole messages belong on which port; pure |
 //! | [`bucket`], [`budget`] | how many messages, how much memory |
+//! | [`meter`] | how often what strangers cause is said in a log; pure |
 //! | [`forward`] | one connection: handshakes on both sides, pump, time limits |
 //! | [`dial`] | resolving, connecting, the private unix socket of a dialled connection |
 //! | [`Requester`], [`Subscriber`] | what host worker and CLI use |
@@ -19,6 +20,7 @@ pub mod bucket;
 pub mod budget;
 pub mod dial;
 pub mod forward;
+pub mod meter;
 mod pump;
 mod requester;
 pub mod rules;

@@ -10,6 +10,7 @@
 //! | [`inventory`] | what a host has: domains, images, pools, capacity |
 //! | [`fault`] | an error as it travels: code, sentence, object |
 //! | [`audit`] | who asked for what: the lines of the audit and their chain |
+//! | [`text`] | which characters are fit to be shown |
 //! | [`codec`] | MessagePack; the only user of `rmp-serde` |
 //! | [`join`] | how a new host or operator is let in |
 //! | [`key`], [`seal`] | keys, fingerprints and tokens; Noise handshakes and sealed messages |
@@ -38,6 +39,7 @@ pub mod net;
 pub mod request;
 pub mod seal;
 pub mod status;
+pub mod text;
 #[cfg(feature = "transport")]
 pub mod transport;
 pub mod units;

@@ -8,6 +8,8 @@ use std::{borrow::Borrow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::is_unfit;
+
 /// Why a text is not a name of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a valid {kind}: {why}")]
@@ -76,8 +78,8 @@ fn check_libvirt(text: &str) -> Result<(), &'static str> {
     if text.contains('/') || text == "." || text == ".." {
         return Err("it would name a path");
     }
-    if text.chars().any(char::is_control) {
-        return Err("it holds a control character");
+    if text.chars().any(is_unfit) {
+        return Err("it holds a control character or an invisible one");
     }
     Ok(())
 }
@@ -247,7 +249,7 @@ mod tests {
         for text in ["debian12-x86_64.original", "my old vm", "-x", "Größe"] {
             assert_eq!(DomainName::new(text).unwrap().as_str(), text);
         }
-        for text in ["", " ", "a/b", "..", "a\nb"] {
+        for text in ["", " ", "a/b", "..", "a\nb", "a\u{202e}b", "a\u{200b}b"] {
             assert!(DomainName::new(text).is_err(), "{text:?}");
         }
     }

@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use maglica_proto::{
     fault,
     request::{Absence, Presence},
+    text::{REPLACEMENT, is_unfit},
 };
 use serde::Serialize;
 
@@ -130,7 +131,7 @@ impl Output {
             Format::Json => {
                 let text =
                     serde_json::to_string_pretty(value).map_err(|error| Error::Format("JSON", error.to_string()))?;
-                self.data(&text)
+                self.data(&escaped(&text))
             }
             Format::Yaml => {
                 let text = serde_norway::to_string(value).map_err(|error| Error::Format("YAML", error.to_string()))?;
@@ -220,10 +221,25 @@ fn absence_line(absence: &Absence, noun: &str, rows: usize, now: jiff::Timestamp
     format!("{}: {since}, {what}", absence.host)
 }
 
-/// The text without control characters but line ends: what a tool or another program said must not steer the terminal.
+/// The text without control characters but line ends, nor others that hide or turn text round: what a tool or another program said
+/// must not steer the terminal.
 #[must_use]
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_unfit(c) && c != '\n' { REPLACEMENT } else { c }).collect()
+}
+
+/// The same JSON with what a terminal could be steered by written as `\\uXXXX`; JSON itself demands that of a few characters only.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Between its strings JSON has no such character but line ends.
+        if is_unfit(c) && c != '\n' {
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// Prints what clap has to say: help and version on stdout, errors on stderr.
@@ -254,6 +270,14 @@ mod tests {
         assert!(
             absence_line(&absence(Presence::Suspect, None), "images", 1, now).ends_with("its 1 image is as last seen")
         );
+    }
+
+    #[test]
+    fn json_says_the_same_without_characters_that_steer_a_terminal() {
+        let value = "a\u{9b}2J\u{202e}b\x1b\nc";
+        let text = escaped(&serde_json::to_string_pretty(&[value]).unwrap());
+        assert!(!text.chars().any(|c| is_unfit(c) && c != '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&text).unwrap(), [value]);
     }
 
     #[test]

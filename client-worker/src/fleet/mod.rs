@@ -5,6 +5,7 @@
 
 pub mod state;
 pub mod view;
+mod weight;
 
 use std::time::{Duration, Instant};
 

@@ -16,6 +16,8 @@ use maglica_proto::{
 };
 use uuid::Uuid;
 
+use super::weight;
+
 /// After how much silence a host counts as what.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -54,8 +56,16 @@ pub struct HostEntry {
     pub inventory: Option<Arc<Inventory>>,
     /// When the inventory was last known to be as it is.
     confirmed: Option<Instant>,
-    parts: Vec<Inventory>,
+    gathered: Option<Gathered>,
     reported_down: bool,
+}
+
+/// An inventory of which parts are still to come.
+#[derive(Debug)]
+struct Gathered {
+    whole: Inventory,
+    next: u32,
+    weight: usize,
 }
 
 /// Everything.
@@ -93,7 +103,7 @@ impl FleetState {
                         revision: 0,
                         inventory: None,
                         confirmed: None,
-                        parts: Vec::new(),
+                        gathered: None,
                         reported_down: false,
                         enrolled: host.clone(),
                     };
@@ -120,7 +130,8 @@ impl FleetState {
         true
     }
 
-    /// A host sends a part of its inventory; with the last part it takes effect.
+    /// A host sends a part of its inventory; with the last part it takes effect. False if it is more than a host may have: then
+    /// what it had before stays as it is.
     pub fn inventory(
         &mut self,
         host: &HostName,
@@ -129,27 +140,39 @@ impl FleetState {
         parts: u32,
         inventory: Inventory,
         now: Instant,
-    ) {
-        let Some(entry) = self.hosts.get_mut(host) else { return };
-        if part == 0 {
-            entry.parts.clear();
-        }
-        if u32::try_from(entry.parts.len()) != Ok(part) || part >= parts {
-            // Not the next part: an earlier one was lost. The heartbeat will ask for all of them again.
-            entry.parts.clear();
-            return;
-        }
-        entry.parts.push(inventory);
-        if part + 1 == parts {
-            let mut all = std::mem::take(&mut entry.parts).into_iter();
-            if let Some(mut whole) = all.next() {
-                whole.domains.extend(all.flat_map(|part| part.domains));
-                whole.domains.sort_by(|a, b| a.name.cmp(&b.name));
-                entry.inventory = Some(Arc::new(whole));
-                entry.revision = revision;
-                entry.confirmed = Some(now);
+    ) -> bool {
+        let Some(entry) = self.hosts.get_mut(host) else { return true };
+        let gathered = match entry.gathered.take() {
+            _ if part >= parts => None,
+            _ if part == 0 => {
+                let weight = weight::of(&inventory);
+                Some(Gathered { whole: inventory, next: 1, weight })
             }
+            // Facts and pools are the same in every part.
+            Some(mut gathered) if gathered.next == part => {
+                gathered.weight += weight::domains(&inventory.domains);
+                gathered.whole.domains.extend(inventory.domains);
+                gathered.next += 1;
+                Some(gathered)
+            }
+            // Not the next part: an earlier one was lost. The heartbeat will ask for all of them again.
+            Some(_) | None => None,
+        };
+        let Some(gathered) = gathered else { return true };
+        if gathered.weight > weight::MOST {
+            return false;
         }
+        if gathered.next == parts {
+            let mut whole = gathered.whole;
+            whole.domains.sort_by(|a, b| a.name.cmp(&b.name));
+            whole.domains.shrink_to_fit();
+            entry.inventory = Some(Arc::new(whole));
+            entry.revision = revision;
+            entry.confirmed = Some(now);
+        } else {
+            entry.gathered = Some(gathered);
+        }
+        true
     }
 
     /// Whether hosts are still about to say what they have: the client worker started less than `grace` ago, and not all have.

@@ -1,6 +1,6 @@
 //! The rows that operators see, made of what is known, with a note for each host that is not up.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use maglica_proto::{
     fault::{Code, Fault},
@@ -12,8 +12,14 @@ use maglica_proto::{
 use super::state::{FleetState, HostEntry};
 use crate::similar::similar;
 
-/// How many rows a page of virtual machines has: 1,500 rows of 400 bytes stay well under the size of a message.
+/// How many rows a page of virtual machines has: ordinary ones have 400 bytes.
 const PAGE: usize = 1500;
+/// How many bytes of rows a message has room for, whatever hosts put into them; beside it the absent hosts have to fit.
+const ROWS_BYTES: usize = 640 << 10;
+/// What the keys and numbers of a row take.
+const ROW_BYTES: usize = 160;
+/// What an address takes at most.
+const ADDRESS_BYTES: usize = 41;
 
 impl FleetState {
     fn absent(&self, now: Instant) -> Vec<Absence> {
@@ -42,6 +48,7 @@ impl FleetState {
             })
             .collect();
         rows.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
+        fair(&mut rows);
         Listing { rows, absent: self.absent(now) }
     }
 
@@ -59,12 +66,21 @@ impl FleetState {
         let order = |a: &(&HostEntry, &Domain), b: &(&HostEntry, &Domain)| {
             (&a.1.name, &a.0.enrolled.name).cmp(&(&b.1.name, &b.0.enrolled.name))
         };
-        let more = found.len() > PAGE;
+        let mut more = found.len() > PAGE;
         if more {
             found.select_nth_unstable_by(PAGE, order);
             found.truncate(PAGE);
         }
         found.sort_unstable_by(order);
+        let mut bytes = 0;
+        let fits = found.iter().take_while(|(entry, domain)| {
+            bytes += row_bytes(entry, domain);
+            bytes <= ROWS_BYTES
+        });
+        // One row is far smaller than a page, so every page has some.
+        let fits = fits.count().max(1);
+        more |= fits < found.len();
+        found.truncate(fits);
         let rows: Vec<VmRow> = found
             .into_iter()
             .map(|(entry, domain)| VmRow {
@@ -180,6 +196,31 @@ impl FleetState {
                 .iter()
                 .flat_map(move |inventory| inventory.domains.iter().map(move |domain| (entry, domain)))
         })
+    }
+}
+
+fn row_bytes(entry: &HostEntry, domain: &Domain) -> usize {
+    let image = domain.made.as_ref().map_or(0, |made| made.image.as_str().len());
+    let names = entry.enrolled.name.as_str().len() + domain.name.as_str().len() + image;
+    ROW_BYTES + names + domain.addresses.len() * ADDRESS_BYTES
+}
+
+/// Images all travel in one message. If they do not fit, those who have most show fewer, so that none hides another's.
+fn fair(rows: &mut Vec<ImageRow>) {
+    let bytes = |row: &ImageRow| ROW_BYTES + row.name.as_str().len() + row.host.as_str().len() + row.format.len();
+    let total = |rows: &[ImageRow]| rows.iter().map(bytes).sum::<usize>();
+    let (all, mut most) = (rows.len(), rows.len());
+    while total(rows) > ROWS_BYTES && most > 1 {
+        most = most.div_ceil(2);
+        let mut shown: HashMap<HostName, usize> = HashMap::new();
+        rows.retain(|row| {
+            let count = shown.entry(row.host.clone()).or_default();
+            *count += 1;
+            *count <= most
+        });
+    }
+    if rows.len() < all {
+        tracing::warn!(all, shown = rows.len(), most, "there are more images than a list can show");
     }
 }
 

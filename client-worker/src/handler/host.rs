@@ -6,20 +6,28 @@ use std::{
 };
 
 use maglica_proto::{
-    fault::Fault,
+    fault::{Code, Fault},
     host::{BeatAnswer, Denial, HostAnswer, HostRequest},
     key::PublicKey,
     name::HostName,
 };
 
-use super::{Handlers, stopping};
+use super::{Handlers, said, stopping};
 use crate::{
     audit::about,
     bus::refused::{Kind, Who},
 };
 
 impl Handlers {
-    pub(super) async fn host(self: &Arc<Self>, host: HostName, request: HostRequest) -> Result<HostAnswer, Fault> {
+    pub(super) async fn host(self: &Arc<Self>, host: HostName, mut request: HostRequest) -> Result<HostAnswer, Fault> {
+        match said::tidy(&mut request) {
+            Ok(false) => {}
+            Ok(true) => self.refused.note(Kind::Excessive, Who::Host(&host), "text that was cut or cleaned"),
+            Err(fault) => {
+                self.refused.note(Kind::Excessive, Who::Host(&host), "a heartbeat");
+                return Err(fault);
+            }
+        }
         match request {
             HostRequest::Heartbeat(beat) => {
                 let (name, boot, revision) = (host.clone(), beat.boot, beat.inventory);
@@ -44,11 +52,18 @@ impl Handlers {
                 })))
             }
             HostRequest::Inventory { revision, part, parts, inventory } => {
-                self.fleet
-                    .with(move |fleet| fleet.inventory(&host, revision, part, parts, *inventory, Instant::now()))
+                let name = host.clone();
+                let taken = self
+                    .fleet
+                    .with(move |fleet| fleet.inventory(&name, revision, part, parts, *inventory, Instant::now()))
                     .await
                     .ok_or_else(stopping)?;
-                Ok(HostAnswer::Stored)
+                if taken {
+                    return Ok(HostAnswer::Stored);
+                }
+                self.refused.note(Kind::Excessive, Who::Host(&host), "an inventory");
+                let message = format!("host {host} has more than the client worker keeps of one host");
+                Err(Fault::new(Code::InvalidInput, message))
             }
             HostRequest::Accept { job, attempt } => match self.desk.accept(host.clone(), job).await? {
                 Ok(()) => {

@@ -7,6 +7,8 @@
 //! | [`status`] | how the client worker is |
 //! | [`submit`] | an operator's new jobs: from asked to stored |
 //! | [`decide`] | what a new job will be: which machine, which host, what the host will be told |
+//! | [`said`] | what a host may say, cut and cleaned |
+//! | [`room`] | lists that fit into a message |
 //! | [`host`] | host workers: heartbeats, inventory, grants, progress, reports |
 //!
 //! Which role may ask what is checked here and nowhere else, before anything is looked at.
@@ -15,6 +17,8 @@ mod decide;
 mod host;
 mod keys;
 mod operator;
+mod room;
+mod said;
 pub mod status;
 mod submit;
 
@@ -50,6 +54,9 @@ use crate::{
     ping::Pings,
     trust::{Known, ServerKeys, Trust},
 };
+
+/// How much is said of why a request cannot be read, in characters.
+const QUOTED: usize = 500;
 
 /// What the answers are made of.
 pub struct Handlers {
@@ -161,10 +168,11 @@ impl Handlers {
         // A verb of a newer version ends here too: to the one who asked, that is a matter of versions.
         codec::decode(body).map_err(|error| {
             self.refused.note(Kind::Unreadable, who, "a request");
+            // It may quote the request, all of it.
+            let why: String = chain(&error).chars().take(QUOTED).collect();
             let message = format!(
-                "the client worker (version {}) does not understand the request: {}",
-                env!("CARGO_PKG_VERSION"),
-                chain(&error)
+                "the client worker (version {}) does not understand the request: {why}",
+                env!("CARGO_PKG_VERSION")
             );
             Fault::new(Code::Version, message)
         })

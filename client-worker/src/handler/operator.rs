@@ -12,7 +12,7 @@ use maglica_proto::{
     request::{Answer, HostRow, Ping, Presence, Request, SUBMIT_MAX, Submission},
 };
 
-use super::{Handlers, stopping};
+use super::{Handlers, room, stopping};
 use crate::{bus::turns::Turn, fleet::state::HostEntry, trust::register::InvitedAs};
 
 /// The longest that a watcher is kept waiting before it hears that nothing happened.
@@ -80,7 +80,11 @@ impl Handlers {
             Request::HostList => self.host_list().await,
             Request::HostPing { hosts, wait_ms } => self.host_ping(hosts, wait_ms).await,
             Request::Status => Ok(Answer::Status(Box::new(self.status().await?))),
-            Request::JobList { limit } => Ok(Answer::Jobs { jobs: self.desk.list(limit.min(JOBS_MAX)).await? }),
+            Request::JobList { limit } => {
+                let mut jobs = self.desk.list(limit.min(JOBS_MAX)).await?;
+                room::jobs(&mut jobs);
+                Ok(Answer::Jobs { jobs })
+            }
             Request::JobShow { id } => Ok(Answer::Job(Box::new(self.desk.show(id).await?))),
             Request::JobWatch { id, after, wait_ms } => {
                 let wait = Duration::from_millis(wait_ms.into()).min(WATCH_MAX);
@@ -215,6 +219,7 @@ impl Handlers {
             facts: None,
             pools: Vec::new(),
         }));
+        room::hosts(&mut hosts);
         Ok(Answer::Hosts { hosts })
     }
 }

@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 
 /// How many events a job may have. A clone has about fifteen; the bound is against a host gone mad.
 const EVENTS_MAX: usize = 1000;
+/// How much text of its host a job's story may hold, in bytes; what comes after it is left out. A clone has some 3 KB; a whole story
+/// has to fit into one message.
+const STORY_MAX: usize = 256 << 10;
 
 /// How far ahead of the client worker's clock an id may have been made. Less than the least time for which jobs are kept,
 /// so that no job is forgotten whose id is from the future.
@@ -319,13 +322,29 @@ impl JobRecord {
     }
 
     fn merge(&mut self, events: Vec<HostEvent>, now: Timestamp) {
+        let host = |event: &JobEvent| match &event.what {
+            JobEventKind::Host { what } => text_of(what),
+            JobEventKind::Submitted { .. }
+            | JobEventKind::Placed { .. }
+            | JobEventKind::Offered { .. }
+            | JobEventKind::Granted
+            | JobEventKind::CancelAsked { .. }
+            | JobEventKind::Lost
+            | JobEventKind::Found
+            | JobEventKind::Ended { .. }
+            | JobEventKind::Other => 0,
+        };
+        let mut story: usize = self.events.iter().map(host).sum();
         for event in events {
             if let HostEventKind::StepProgress { .. } = event.what {
                 self.progress = Some(event.what);
             } else if event.seq == self.host_events {
                 self.host_events += 1;
                 self.progress = None;
-                self.note(now, JobEventKind::Host { what: event.what });
+                story += text_of(&event.what);
+                if story <= STORY_MAX {
+                    self.note(now, JobEventKind::Host { what: event.what });
+                }
             }
             // A number below is known already; one above means that an earlier one is still to come: the report has all.
         }
@@ -385,6 +404,19 @@ impl JobRecord {
         let mut spec = self.spec.clone();
         forget_secrets(&mut spec);
         JobView { row: self.row(), spec, events: self.events.clone(), progress: self.progress.clone() }
+    }
+}
+
+/// How much text an event carries.
+fn text_of(what: &HostEventKind) -> usize {
+    match what {
+        HostEventKind::StepDone { note, .. } => note.len(),
+        HostEventKind::StepFailed { fault, .. } => {
+            fault.message.len() + fault.similar.iter().chain(&fault.left).map(String::len).sum::<usize>()
+        }
+        HostEventKind::Undone { what, error } => what.len() + error.as_ref().map_or(0, String::len),
+        HostEventKind::Resumed { decision } => decision.len(),
+        HostEventKind::StepStarted { .. } | HostEventKind::StepProgress { .. } | HostEventKind::Other => 0,
     }
 }
 

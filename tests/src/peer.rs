@@ -100,6 +100,27 @@ impl Peer {
         session.seal(Kind::Request, &body).expect("a small message can be sealed").0
     }
 
+    /// Seals bytes that are no question, without sending them.
+    ///
+    /// # Panics
+    /// If there is no session, or they are too many for one message.
+    pub fn seal_body(&mut self, body: &[u8]) -> Vec<u8> {
+        let session = self.session.as_ref().expect("a session was begun");
+        session.seal(Kind::Request, body).expect("a message that is not too large can be sealed").0
+    }
+
+    /// Begins a session if there is none, sends these bytes sealed, and opens the answer.
+    ///
+    /// # Errors
+    /// There is none, or it is a refusal.
+    pub fn say_body<A: DeserializeOwned>(&mut self, body: &[u8]) -> Result<A, PeerError> {
+        if self.session.is_none() {
+            self.shake_hands("test", None)?;
+        }
+        let sealed = self.seal_body(body);
+        self.send(sealed)
+    }
+
     /// Sends what was sealed and opens the answer.
     ///
     /// # Errors

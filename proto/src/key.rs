@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A text that is not one of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +76,13 @@ impl From<PublicKey> for String {
 }
 
 fn decode_32(text: &str, what: &'static str) -> Result<[u8; 32], InvalidKey> {
-    let bytes = BASE64.decode(text.trim().as_bytes()).map_err(|_| InvalidKey { what, why: "it is not base64" })?;
+    let text = text.trim();
+    let bytes = BASE64.decode(text.as_bytes()).map_err(|_| InvalidKey { what, why: "it is not base64" })?;
+    let written = Zeroizing::new(BASE64.encode(&bytes));
+    // The decoder also takes several padded pieces one after the other; a key is written in one way.
+    if *written != text {
+        return Err(InvalidKey { what, why: "it is not base64" });
+    }
     bytes.try_into().map_err(|_| InvalidKey { what, why: "it does not have 32 bytes" })
 }
 
@@ -290,6 +296,15 @@ mod tests {
         assert_eq!(again.public(), pair.public());
         assert_eq!(format!("{:?}", pair.to_line()), "***");
         assert!(!format!("{pair:?}").contains(pair.to_line().expose()));
+    }
+
+    #[test]
+    fn a_key_is_written_in_one_way() {
+        // 31 bytes and one more, each with padding of its own.
+        let pieces = format!("{}{}", BASE64.encode(&[7; 31]), BASE64.encode(&[7]));
+        assert_eq!(BASE64.decode(pieces.as_bytes()).map(|bytes| bytes.len()), Ok(32), "the decoder takes it");
+        assert!(pieces.parse::<PublicKey>().is_err() && KeyPair::from_line(&pieces).is_err());
+        assert_eq!(BASE64.encode(&[7; 32]).parse(), Ok(PublicKey::from_bytes([7; 32])));
     }
 
     #[test]

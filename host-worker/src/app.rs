@@ -95,6 +95,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let inventory = inventory::start(host.clone(), link.clone(), accel, pace, stop.clone());
     let (heard_sender, mut heard) = mpsc::channel(HEARD_QUEUE);
     let (poke, poked) = mpsc::channel(1);
+    let (tell_spread, spread) = watch::channel(Duration::ZERO);
     let listener = Listener {
         addr: server.publish,
         run_dir,
@@ -102,6 +103,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         channel: link.channel(),
         heard: heard_sender,
         subscribed: poke,
+        spread,
     };
     tokio::spawn(listener.run(stop.clone()));
     tokio::spawn(decide_accel(config.host.accel, host.clone(), state, decided, stop.clone()));
@@ -112,7 +114,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let means = Means { link: link.clone(), ledger, host, customizer, tools, inventory: inventory.clone() };
     let runner = Runner::start(means, entries, config.host.jobs, stop.clone());
     let answers = link.clone();
-    let pulse = Pulse { link, runner: runner.clone(), inventory, every: config.timing.heartbeat, poke: poked };
+    let pulse = Pulse {
+        link,
+        runner: runner.clone(),
+        inventory,
+        every: config.timing.heartbeat,
+        poke: poked,
+        spread: tell_spread,
+    };
     tokio::spawn(pulse.run(stop.clone()));
 
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);

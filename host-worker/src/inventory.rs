@@ -13,6 +13,7 @@ use std::{
 };
 
 use maglica_proto::{
+    change::Change,
     fault::chain,
     host::HostRequest,
     inventory::{Accel, Inventory},
@@ -29,7 +30,7 @@ use crate::{
         Host,
         inventory::{Depth, Scanner},
     },
-    link::Link,
+    link::{Link, LinkError},
 };
 
 /// How many domains one message carries: 500 of some 700 bytes stay well under its limit.
@@ -183,6 +184,11 @@ impl Looker {
         }
         let revision = self.next_revision;
         self.next_revision += 1;
+        if self.tell_change(&inventory, revision).await? {
+            self.revision.store(revision, Ordering::Relaxed);
+            self.sent = Some(inventory);
+            return Ok(());
+        }
         for (part, parts, share) in shares(&inventory) {
             let request = HostRequest::Inventory { revision, part, parts, inventory: Box::new(share) };
             self.link.call(request).await.map_err(|error| chain(&error))?;
@@ -190,6 +196,24 @@ impl Looker {
         self.revision.store(revision, Ordering::Relaxed);
         self.sent = Some(inventory);
         Ok(())
+    }
+}
+
+impl Looker {
+    /// Tells what changed since what was sent last. False: all is to be told.
+    async fn tell_change(&self, inventory: &Inventory, revision: u64) -> Result<bool, String> {
+        let Some(sent) = &self.sent else { return Ok(false) };
+        let change = Change::between(sent, inventory);
+        if change.domains.len() > PART {
+            return Ok(false);
+        }
+        let from = self.revision.load(Ordering::Relaxed);
+        match self.link.call(HostRequest::InventoryChange { from, revision, change: Box::new(change) }).await {
+            Ok(_) => Ok(true),
+            // It has another revision, or is too old to understand.
+            Err(LinkError::Fault(_)) => Ok(false),
+            Err(error) => Err(chain(&error)),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    change::Change,
     fault::Fault,
     id::JobId,
     inventory::Inventory,
@@ -93,6 +94,15 @@ pub enum HostRequest {
         parts: u32,
         /// The facts and pools, and this part's share of the domains.
         inventory: Box<Inventory>,
+    },
+    /// This changed since a revision that I sent. A fault of code `conflict`: that is not what you have; all is to be sent.
+    InventoryChange {
+        /// The revision that it changes.
+        from: u64,
+        /// The revision that it makes.
+        revision: u64,
+        /// What changed.
+        change: Box<Change>,
     },
     /// May I do this job? It is in my ledger.
     Accept {
@@ -188,4 +198,13 @@ pub struct BeatAnswer {
     /// An administrator wants this host to have a new key: [`HostRequest::Rekey`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rekey: bool,
+    /// Should the client worker be lost, come back at a random moment within this time, in milliseconds: the more hosts
+    /// there are, the longer, so that they do not come all at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spread_ms: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -7,7 +7,7 @@
 //! | [`status`] | how the client worker is, for `maglica status` and monitors |
 //! | [`host`] | what a host worker reports and asks, and what is broadcast to it |
 //! | [`job`] | a job: what it should do, its life, its events, its outcome |
-//! | [`inventory`] | what a host has: domains, images, pools, capacity |
+//! | [`inventory`], [`change`] | what a host has: domains, images, pools, capacity; what changed of it |
 //! | [`fault`] | an error as it travels: code, sentence, object |
 //! | [`audit`] | who asked for what: the lines of the audit and their chain |
 //! | [`text`] | which characters are fit to be shown |
@@ -22,6 +22,7 @@
 //! configuration share one implementation. The bytes are described in `PROTOCOL.md`.
 
 pub mod audit;
+pub mod change;
 pub mod codec;
 #[cfg(feature = "config")]
 pub mod config;

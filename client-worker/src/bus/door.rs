@@ -186,7 +186,7 @@ impl Porter {
 
     /// The name that an enrolled key has; a host with a new key is noted as waiting at the door.
     async fn recognise(&mut self, responder: &Responder) -> Result<String, Turned> {
-        match (self.trust.now().lookup(&responder.key), responder.peer) {
+        match (self.trust.lookup(&responder.key), responder.peer) {
             (Ok(Known::Host(name)), PeerKind::Host) => Ok(name.to_string()),
             (Ok(Known::Operator(name, _)), PeerKind::Operator) => Ok(name.to_string()),
             (Ok(Known::Host(_) | Known::Operator(..)), _) => Err(Turned::by(Refusal::UnknownKey)),

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`port`] | the raw `zeromq` sockets behind the gate: opaque frames in and out |
 //! | [`door`] | handshakes, in a task of their own |
+//! | `topics` | who subscribed to what |
 //! | [`sessions`] | whose session is which, and how long |
 //! | [`turns`] | how much one key may have under way |
 //! | [`refused`] | what was refused and why: counters, and a log that a flood does not fill |
@@ -16,6 +17,7 @@ mod door;
 pub mod port;
 pub mod refused;
 pub mod sessions;
+mod topics;
 pub mod turns;
 
 use std::{
@@ -59,6 +61,8 @@ const PUBLISH_QUEUE: usize = 4096;
 /// at a time. A thousand hosts take twenty seconds, and their handshakes are no rush.
 const END_EVERY: Duration = Duration::from_millis(200);
 const END: usize = 10;
+/// How soon after a change it is told which hosts have a session.
+const TELL: Duration = Duration::from_millis(2);
 /// How often old sessions are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -196,14 +200,20 @@ impl<A: Answerer> Bus<A> {
         let mut sweep = tokio::time::interval(SWEEP);
         let mut end = tokio::time::interval(END_EVERY);
         end.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // When it is to be told which hosts have a session: soon after it changed, once for all that change together.
+        let mut tell_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 received = rep.recv() => {
                     let (peer, message) = received?;
                     if desk.receive(&peer, message, &mut door) {
-                        publish.reachable.send_replace(Arc::new(desk.sessions.hosts()));
+                        tell_at.get_or_insert_with(|| Instant::now() + TELL);
                     }
+                }
+                () = until(tell_at), if tell_at.is_some() => {
+                    tell_at = None;
+                    publish.reachable.send_replace(Arc::new(desk.sessions.hosts()));
                 }
                 Some(answered) = door.next() => desk.welcome(answered),
                 next = publish.queue.recv() => {
@@ -307,7 +317,7 @@ impl<A: Answerer> Reception<A> {
                 return false;
             }
         };
-        let asker = match (&entry.token, self.trust.now().lookup(&key)) {
+        let asker = match (&entry.token, self.trust.lookup(&key)) {
             (Some(token), _) => Asker::Joiner(key, token.clone()),
             (None, Ok(Known::Host(name))) if entry.peer == PeerKind::Host => Asker::Host(name),
             (None, Ok(Known::Operator(name, role))) if entry.peer == PeerKind::Operator => {
@@ -365,7 +375,7 @@ impl<A: Answerer> Reception<A> {
             }
             let body = answerer.answer(asker, &turn, opened.body).await;
             // A watcher may have been shut out while it was kept waiting.
-            match trust.now().lookup(&key) {
+            match trust.lookup(&key) {
                 Err(why) if !joins => drop(replier.reply(&peer, refusal(why).into())),
                 Ok(_) | Err(_) => reply_sealed(&session, &replier, &peer, opened.counter, &body),
             }
@@ -378,7 +388,7 @@ impl<A: Answerer> Reception<A> {
     fn seal(&self, host: &HostName, broadcast: &Broadcast) -> Option<Outgoing> {
         let entry = self.sessions.of_host(host)?;
         let topic = entry.topic.clone()?;
-        if !matches!(self.trust.now().lookup(&entry.key), Ok(Known::Host(name)) if name == *host) {
+        if !matches!(self.trust.lookup(&entry.key), Ok(Known::Host(name)) if name == *host) {
             return None;
         }
         let sealed = codec::encode(broadcast).ok().and_then(|body| entry.session.seal(Kind::Broadcast, &body).ok());
@@ -404,6 +414,13 @@ async fn promote(trust: &Trust, host: &HostName, key: &PublicKey) -> Result<(), 
     crate::failpoint("rekey.promote.after");
     tracing::info!(%host, peer = %key.fingerprint(), "has a new key; the old one is shut out");
     Ok(())
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn reply_sealed(session: &Session, replier: &RepReplier, peer: &Peer, re: u64, body: &[u8]) {

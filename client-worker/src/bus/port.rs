@@ -26,9 +26,10 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use zeromq::{
-    PubSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqError, ZmqMessage,
-    ZmqResult,
+    RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqError, ZmqMessage, ZmqResult,
 };
+
+use super::topics::Topics;
 
 /// `sun_path` of Linux holds 108 bytes, the last of which is zero.
 const MAX_PATH: usize = 107;
@@ -239,9 +240,9 @@ impl RepReplier {
     }
 }
 
-/// Port 5555: one owner publishes.
+/// Port 5555: one owner publishes. The socket behind it is a ROUTER too, see [`super::topics`].
 pub struct PubPort {
-    broadcasts: mpsc::Sender<ZmqMessage>,
+    broadcasts: mpsc::Sender<(Bytes, Bytes)>,
     file: SocketFile,
 }
 
@@ -252,19 +253,16 @@ impl PubPort {
     /// [`PortError`], each with the path.
     pub async fn bind(path: &Path) -> Result<Self, PortError> {
         let (listener, file) = SocketFile::bind(path)?;
-        let (broadcasts, mut to_send) = mpsc::channel(BROADCASTS);
+        let (broadcasts, to_send) = mpsc::channel(BROADCASTS);
         let (ready, bound) = oneshot::channel();
         on_own_thread("port-pub", move || async move {
-            let mut socket = PubSocket::new();
+            let mut socket = RouterSocket::new();
             let result = socket.bind_listener(listener).await;
             let good = result.is_ok();
             let _ = ready.send(result.map(drop));
-            // One that failed for good ends the thread, and the next broadcast hears of it.
-            while let Some(message) = to_send.recv().await.filter(|_| good) {
-                if let Err(error) = socket.send(message).await {
-                    tracing::error!(%error, "the publishing socket failed");
-                    return;
-                }
+            if good {
+                let (sender, receiver) = socket.split();
+                publish(receiver, sender, to_send).await;
             }
         })
         .map_err(|source| PortError::Bind { path: path.to_owned(), source })?;
@@ -277,9 +275,43 @@ impl PubPort {
     /// # Errors
     /// When the socket itself has failed, not a peer.
     pub async fn publish(&mut self, topic: &[u8], payload: Bytes) -> Result<(), PortError> {
-        let mut message = ZmqMessage::from(Bytes::copy_from_slice(topic));
-        message.push_back(payload);
-        self.broadcasts.send(message).await.map_err(|_| self.file.ended())
+        let topic = Bytes::copy_from_slice(topic);
+        self.broadcasts.send((topic, payload)).await.map_err(|_| self.file.ended())
+    }
+}
+
+/// Keeps who subscribed to what and sends each message to those, until nobody publishes any more or the socket fails; the next
+/// broadcast hears of that.
+async fn publish(
+    mut receiver: RouterRecvHalf,
+    mut sender: RouterSendHalf,
+    mut messages: mpsc::Receiver<(Bytes, Bytes)>,
+) {
+    let mut topics = Topics::default();
+    loop {
+        tokio::select! {
+            // A subscription that came before a message is to be heard before it.
+            biased;
+            received = receiver.recv() => match received {
+                Ok(message) => if let (Some(peer), Some(word)) = (message.get(0), message.get(1)) {
+                    topics.take(peer, word);
+                },
+                Err(error) => {
+                    tracing::error!(%error, "the publishing socket failed");
+                    return;
+                }
+            },
+            message = messages.recv() => {
+                let Some((topic, payload)) = message else { return };
+                for peer in topics.listeners(&topic) {
+                    let mut frames = ZmqMessage::from(peer);
+                    frames.push_back(topic.clone());
+                    frames.push_back(payload.clone());
+                    // Who is too slow, or has just left, misses it.
+                    let _ = at_once(sender.send(frames));
+                }
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use maglica_proto::{
+    change::Change,
     inventory::{Domain, Inventory},
     key::Fingerprint,
     name::{DomainName, HostName},
@@ -175,6 +176,18 @@ impl FleetState {
         true
     }
 
+    /// A host says what changed since a revision. False: that is not the one that is known here.
+    pub fn change(&mut self, host: &HostName, from: u64, revision: u64, change: Change, now: Instant) -> bool {
+        let Some(entry) = self.hosts.get_mut(host) else { return false };
+        let Some(inventory) = entry.inventory.as_mut().filter(|_| entry.revision == from && from != 0) else {
+            return false;
+        };
+        change.apply(Arc::make_mut(inventory));
+        entry.revision = revision;
+        entry.confirmed = Some(now);
+        true
+    }
+
     /// Whether hosts are still about to say what they have: the client worker started less than `grace` ago, and not all have.
     #[must_use]
     pub fn is_gathering(&self, grace: Duration, now: Instant) -> bool {
@@ -213,7 +226,7 @@ impl FleetState {
     }
 
     /// All hosts by name.
-    pub fn hosts(&self) -> impl Iterator<Item = &HostEntry> {
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = &HostEntry> {
         self.hosts.values()
     }
 

@@ -107,10 +107,12 @@ impl FleetState {
         if let Some(host) = host {
             self.known_host(host)?;
         }
-        let mut found = self
-            .hosts()
-            .filter(|entry| host.is_none_or(|host| entry.enrolled.name == *host))
-            .filter_map(|entry| entry.domain(name).map(|domain| (entry, domain)));
+        // A host that is named is looked up, not looked for.
+        let entries: Box<dyn Iterator<Item = &HostEntry>> = match host {
+            Some(host) => Box::new(self.host(host).into_iter()),
+            None => Box::new(self.hosts()),
+        };
+        let mut found = entries.filter_map(|entry| entry.domain(name).map(|domain| (entry, domain)));
         let Some(first) = found.next() else {
             let place = host.map_or_else(String::new, |host| format!(" on host {host}"));
             let mut fault = Fault::new(Code::NotFound, format!("there is no virtual machine {name}{place}"))

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use maglica_proto::{
@@ -18,6 +18,10 @@ use crate::{
     bus::refused::{Kind, Who},
 };
 
+/// How much of the time in which all hosts come back after a restart is each host's: about twice the processor time that a handshake,
+/// a subscription, two heartbeats and an inventory take, so that half of a processor is left for others.
+const RETURN: Duration = Duration::from_millis(4);
+
 impl Handlers {
     pub(super) async fn host(self: &Arc<Self>, host: HostName, mut request: HostRequest) -> Result<HostAnswer, Fault> {
         match said::tidy(&mut request) {
@@ -32,15 +36,18 @@ impl Handlers {
             HostRequest::Heartbeat(beat) => {
                 let (name, boot, revision) = (host.clone(), beat.boot, beat.inventory);
                 let known_as = name.clone();
-                let want_inventory = self
+                let (want_inventory, hosts) = self
                     .fleet
                     .with(move |fleet| {
-                        fleet.heartbeat(&known_as, boot, revision, Instant::now(), SystemTime::now().into())
+                        let (now, wall) = (Instant::now(), SystemTime::now().into());
+                        (fleet.heartbeat(&known_as, boot, revision, now, wall), fleet.hosts().len())
                     })
                     .await
                     .ok_or_else(stopping)?;
                 let due = self.desk.heartbeat(host, beat).await?;
                 let next_ms = u32::try_from(self.config.timing.heartbeat.as_millis()).unwrap_or(u32::MAX);
+                let spread = (RETURN * u32::try_from(hosts).unwrap_or(u32::MAX)).min(self.config.timing.down / 3);
+                let spread_ms = u32::try_from(spread.as_millis()).unwrap_or(u32::MAX);
                 Ok(HostAnswer::Beat(Box::new(BeatAnswer {
                     offers: due.offers,
                     cancels: due.cancels,
@@ -49,6 +56,7 @@ impl Handlers {
                     rekey: self.trust.now().wants_rekey(&name),
                     want_inventory,
                     next_ms,
+                    spread_ms,
                 })))
             }
             HostRequest::Inventory { revision, part, parts, inventory } => {
@@ -64,6 +72,16 @@ impl Handlers {
                 self.refused.note(Kind::Excessive, Who::Host(&host), "an inventory");
                 let message = format!("host {host} has more than the client worker keeps of one host");
                 Err(Fault::new(Code::InvalidInput, message))
+            }
+            HostRequest::InventoryChange { from, revision, change } => {
+                let taken = self
+                    .fleet
+                    .with(move |fleet| fleet.change(&host, from, revision, *change, Instant::now()))
+                    .await
+                    .ok_or_else(stopping)?;
+                let unknown =
+                    || Fault::new(Code::Conflict, format!("revision {from} of the inventory is not known here"));
+                taken.then_some(HostAnswer::Stored).ok_or_else(unknown)
             }
             HostRequest::Accept { job, attempt } => match self.desk.accept(host.clone(), job).await? {
                 Ok(()) => {

@@ -17,6 +17,8 @@ use crate::bus::Publisher;
 
 /// The longest pause between two broadcasts of a job: a heartbeat's answer offers it sooner anyway.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// The shortest pause between two looks at what is due.
+const TOGETHER: Duration = Duration::from_millis(10);
 /// How many pokes may wait. They are merged, so a full queue loses nothing.
 const POKES: usize = 1024;
 
@@ -90,13 +92,14 @@ struct Loop {
 impl Loop {
     async fn run(mut self, mut pokes: mpsc::Receiver<Poke>, stop: CancellationToken) {
         loop {
-            // A pause of at most a second, so that a job whose poke was lost is found.
+            // A pause of at most a second, so that a job whose poke was lost is found; and of some, so that the jobs whose turns
+            // come one by one are said together.
             let wake = self
                 .plan
                 .values()
                 .map(|turn| turn.at)
                 .min()
-                .map_or(Duration::from_secs(1), |at| at.saturating_duration_since(Instant::now()));
+                .map_or(Duration::from_secs(1), |at| at.saturating_duration_since(Instant::now()).max(TOGETHER));
             tokio::select! {
                 () = stop.cancelled() => return,
                 poke = pokes.recv() => {
@@ -126,7 +129,8 @@ impl Loop {
     async fn round(&mut self) -> Result<(), ()> {
         let unanswered = self.desk.unanswered().await.map_err(|_| ())?;
         let now = Instant::now();
-        self.plan.retain(|id, _| unanswered.iter().any(|(job, _)| job == id));
+        let still: BTreeSet<JobId> = unanswered.iter().map(|(id, _)| *id).collect();
+        self.plan.retain(|id, _| still.contains(id));
         for (id, _) in &unanswered {
             self.plan.entry(*id).or_insert(Turn { at: now, pause: self.first_pause });
         }

@@ -7,11 +7,18 @@
 pub mod register;
 pub mod server;
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::SystemTime,
+};
 
 use maglica_proto::{
     config::keyfile,
     fault::{Code, Fault, chain},
+    key::PublicKey,
+    seal::Refusal,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -48,6 +55,15 @@ pub struct Trust {
     // One writer at a time, through the write to disk; readers use the snapshot and never wait.
     turn: Arc<Mutex<()>>,
     register: Arc<watch::Sender<Arc<Register>>>,
+    found: Arc<std::sync::Mutex<Found>>,
+}
+
+/// The keys that were found in this very register: of a thousand, a search at every message would cost more than the
+/// message. Only found ones, so strangers add nothing.
+#[derive(Default)]
+struct Found {
+    of: Arc<Register>,
+    keys: HashMap<PublicKey, Known>,
 }
 
 impl Trust {
@@ -67,7 +83,26 @@ impl Trust {
             path: Arc::new(path),
             turn: Arc::default(),
             register: Arc::new(watch::Sender::new(Arc::new(register))),
+            found: Arc::default(),
         })
+    }
+
+    /// Who a key belongs to, by the register as it is now.
+    ///
+    /// # Errors
+    /// The word for a stranger.
+    pub fn lookup(&self, key: &PublicKey) -> Result<Known, Refusal> {
+        let now = self.now();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&found.of, &now) {
+            *found = Found { of: now, keys: HashMap::new() };
+        }
+        if let Some(known) = found.keys.get(key) {
+            return Ok(known.clone());
+        }
+        let known = found.of.lookup(key)?;
+        found.keys.insert(*key, known.clone());
+        Ok(known)
     }
 
     /// The register as it is now.
@@ -110,5 +145,34 @@ impl Trust {
         }
         self.register.send_replace(Arc::new(register));
         Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maglica_proto::{
+        key::{KeyPair, Token},
+        name::HostName,
+        request::Invite,
+    };
+
+    use super::{register::InvitedAs, *};
+
+    #[tokio::test]
+    async fn a_key_that_was_found_before_is_not_found_after_it_was_revoked() {
+        let folder = tempfile::tempdir().unwrap();
+        let trust = Trust::open(folder.path().join("trust.json")).unwrap();
+        let (key, token, name) =
+            (KeyPair::generate().unwrap().public(), Token::generate().unwrap(), HostName::new("h1").unwrap());
+        assert_eq!(trust.lookup(&key), Err(Refusal::UnknownKey));
+        let (who, now) = (InvitedAs::Host { name: name.clone() }, SystemTime::now().into());
+        let invite = Invite { token: token.id(), psk: token.psk(), valid_s: 60 };
+        trust.change(|register| register.invite(who, invite, now)).await.unwrap();
+        trust.change(|register| register.join(&token.id(), key, now)).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(trust.lookup(&key), Ok(Known::Host(name.clone())));
+        }
+        trust.change(|register| register.revoke_host(&name)).await.unwrap();
+        assert_eq!(trust.lookup(&key), Err(Refusal::Revoked));
     }
 }

@@ -7,8 +7,9 @@ use maglica_proto::{
     fault::chain,
     host::{BeatAnswer, Heartbeat, HostAnswer, HostRequest},
     seal::Refusal,
+    transport::backoff::Backoff,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ pub struct Pulse {
     pub every: Duration,
     /// Asks for a heartbeat at once.
     pub poke: mpsc::Receiver<()>,
+    /// Tells within which time to come back after the client worker was lost.
+    pub spread: watch::Sender<Duration>,
 }
 
 impl Pulse {
@@ -37,6 +40,7 @@ impl Pulse {
     pub async fn run(mut self, stop: CancellationToken) {
         let boot = Uuid::new_v4();
         let (mut pause, mut troubled) = (Duration::ZERO, None);
+        let mut again = Backoff::new(RETRY, self.every);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -48,6 +52,7 @@ impl Pulse {
                     if troubled.take().is_some() {
                         tracing::info!("the client worker answers again");
                     }
+                    again.reset();
                     pause = next;
                 }
                 Err(error) => {
@@ -69,7 +74,7 @@ impl Pulse {
                         tracing::warn!(error = why, "no answer to the heartbeat");
                         troubled = Some(why);
                     }
-                    pause = if pause >= self.every || pause.is_zero() { RETRY } else { (pause * 2).min(self.every) };
+                    pause = again.pause();
                 }
             }
         }
@@ -87,7 +92,8 @@ impl Pulse {
     }
 
     fn obey(&self, answer: BeatAnswer) -> Duration {
-        let BeatAnswer { offers, cancels, settled, want_inventory, next_ms, missing, rekey } = answer;
+        let BeatAnswer { offers, cancels, settled, want_inventory, next_ms, missing, rekey, spread_ms } = answer;
+        self.spread.send_replace(Duration::from_millis(spread_ms.into()));
         offers.into_iter().for_each(|offer| self.runner.offer(offer));
         cancels.into_iter().for_each(|job| self.runner.cancel(job));
         settled.into_iter().for_each(|job| self.runner.settled(job));

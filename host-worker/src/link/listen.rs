@@ -8,7 +8,11 @@ use maglica_proto::{
     fault::chain,
     host::Broadcast,
     seal::{Kind, header::BEAT_TOPIC},
-    transport::{DialLimits, Subscriber, TransportError, meter::Meter},
+    transport::{
+        DialLimits, Subscriber,
+        backoff::{Backoff, scatter},
+        meter::Meter,
+    },
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +21,10 @@ use super::Channel;
 
 /// How many beats may be missed before the connection counts as dead.
 const BEATS_MISSED: u32 = 3;
-/// The pause before a subscription is tried again.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The first pause before a subscription is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The longest. The heartbeat notices sooner that the client worker is back, and with a new session this one begins anew.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Where and how to listen.
 pub struct Listener {
@@ -34,6 +40,8 @@ pub struct Listener {
     pub heard: mpsc::Sender<Broadcast>,
     /// Told after each new subscription: broadcasts before it were missed.
     pub subscribed: mpsc::Sender<()>,
+    /// Within which time to come back after the client worker was lost.
+    pub spread: watch::Receiver<Duration>,
 }
 
 impl Listener {
@@ -41,6 +49,7 @@ impl Listener {
     pub async fn run(self, stop: CancellationToken) {
         let mut channels = self.channel.clone();
         let mut refused = Meter::new(Instant::now());
+        let mut again = Backoff::new(PAUSE, PAUSE_MAX);
         loop {
             let channel = channels.borrow_and_update().clone();
             tokio::select! {
@@ -49,9 +58,15 @@ impl Listener {
                 () = async {
                     match &channel {
                         Some(channel) => {
-                            let ended = self.listen(channel, &mut refused).await;
+                            let (listened, ended) = self.listen(channel, &mut refused).await;
                             tracing::debug!(error = ended, "the subscription ended");
-                            tokio::time::sleep(PAUSE).await;
+                            let mut pause = Duration::ZERO;
+                            if listened {
+                                // All hosts lose a client worker that restarts at the same moment.
+                                again.reset();
+                                pause = scatter(*self.spread.borrow());
+                            }
+                            tokio::time::sleep(pause + again.pause()).await;
                         }
                         None => std::future::pending().await,
                     }
@@ -60,19 +75,20 @@ impl Listener {
         }
     }
 
-    async fn listen(&self, channel: &Channel, refused: &mut Meter) -> String {
+    /// Listens until the subscription ends: whether there was one, and why it ended.
+    async fn listen(&self, channel: &Channel, refused: &mut Meter) -> (bool, String) {
         let topics = [channel.topic.clone().into_bytes(), BEAT_TOPIC.as_bytes().to_vec()];
         let mut subscriber =
             match Subscriber::connect(&self.addr, &topics, Some(&self.run_dir), DialLimits::default()).await {
                 Ok(subscriber) => subscriber,
-                Err(error) => return chain(&error),
+                Err(error) => return (false, chain(&error)),
             };
         // A full queue means that a heartbeat is asked for already.
         let _ = self.subscribed.try_send(());
         loop {
             match tokio::time::timeout(self.beat * BEATS_MISSED, subscriber.next()).await {
-                Err(_) => return "no beat".to_owned(),
-                Ok(Err(error)) => return ended(&error),
+                Err(_) => return (true, "no beat".to_owned()),
+                Ok(Err(error)) => return (true, chain(&error)),
                 Ok(Ok((topic, _))) if topic == BEAT_TOPIC.as_bytes() => {}
                 Ok(Ok((_, message))) => match open(channel, &message) {
                     // A full queue loses it, as PUB may; the heartbeat brings it.
@@ -87,10 +103,6 @@ impl Listener {
             }
         }
     }
-}
-
-fn ended(error: &TransportError) -> String {
-    chain(error)
 }
 
 fn open(channel: &Channel, message: &[u8]) -> Result<Broadcast, String> {

@@ -23,6 +23,7 @@ use maglica_proto::{
     inventory::Accel,
     job::{HostEventKind, Outcome, Task},
     name::DomainName,
+    transport::backoff::Backoff,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -437,7 +438,7 @@ async fn end(id: JobId, task: &Task, result: &Result<Outcome, Fault>, means: &Me
 
 /// Says something until there is an answer; none if the host worker stops.
 async fn insist(link: &Link, stop: &CancellationToken, request: impl Fn() -> HostRequest) -> Option<HostAnswer> {
-    let mut pause = PAUSE_FIRST;
+    let mut again = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
     loop {
         tokio::select! {
             () = stop.cancelled() => return None,
@@ -448,8 +449,7 @@ async fn insist(link: &Link, stop: &CancellationToken, request: impl Fn() -> Hos
         }
         tokio::select! {
             () = stop.cancelled() => return None,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(again.pause()) => {}
         }
-        pause = (pause * 2).min(PAUSE_MAX);
     }
 }

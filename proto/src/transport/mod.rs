@@ -13,9 +13,11 @@
 //! | [`dial`] | resolving, connecting, the private unix socket of a dialled connection |
 //! | [`Requester`], [`Subscriber`] | what host worker and CLI use |
 //! | [`SealedRequester`] | the same with a sealed session: handshake, questions, answers |
+//! | [`backoff`] | pauses between tries |
 //!
 //! Not here: listening (the client worker's gate), retries.
 
+pub mod backoff;
 pub mod bucket;
 pub mod budget;
 pub mod dial;

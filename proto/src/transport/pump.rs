@@ -3,11 +3,12 @@
 //! Writes are tried before reads, so a message leaves in the same wake-up in which its last byte came.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 
 use super::bucket::Bucket;
 use super::forward::{Admitted, ForwardError, ForwardLimits, Shared};
@@ -16,6 +17,8 @@ use super::zmtp::{Command, Decoder, Item, encode_pong};
 
 /// Above this many bytes waiting for our own socket the peer is not read any further: our side is busy, the peer waits.
 const INNER_BACKLOG: usize = 256 * 1024;
+/// How long our own socket may take to hear that a peer has left.
+const LEAVE: Duration = Duration::from_secs(1);
 /// A buffer that grew beyond this is given back once it is empty.
 const KEEP_CAPACITY: usize = 64 * 1024;
 
@@ -85,6 +88,18 @@ impl<'a> Pump<'a> {
     }
 
     pub(super) async fn run(mut self) -> Result<(), ForwardError> {
+        let end = self.carry().await;
+        let left = self.state.rules.leave();
+        if !left.is_empty() {
+            // However it ended: the message that is half written, then that nobody listens here any more.
+            left.iter().for_each(|word| self.state.to_inner.extend_from_slice(word));
+            // Our own socket reads at once, or is gone.
+            let _ = timeout(LEAVE, self.inner.write_all(&self.state.to_inner)).await;
+        }
+        end
+    }
+
+    async fn carry(&mut self) -> Result<(), ForwardError> {
         let (mut outer_read, mut outer_write) = self.outer.split();
         let (mut inner_read, mut inner_write) = self.inner.split();
         let state = &mut self.state;

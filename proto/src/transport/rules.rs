@@ -47,7 +47,8 @@ impl Role {
     pub fn shown_inside(self) -> &'static str {
         match self {
             Self::Requester => "REQ",
-            Self::Subscriber => "SUB",
+            // Behind the gate a ROUTER publishes.
+            Self::Subscriber => "DEALER",
             Self::Answerer => "REP",
             Self::Publisher => "PUB",
         }
@@ -136,14 +137,12 @@ impl Rules {
             Command::Subscribe(topic) => (SUBSCRIBE, topic, self.subscribe(topic)?),
             Command::Cancel(topic) => (CANCEL, topic, self.cancel(topic)),
         };
-        Ok(forward.then(|| {
-            let mut body = Vec::with_capacity(topic.len() + 1);
-            body.push(kind);
-            body.extend_from_slice(topic);
-            let mut out = BytesMut::new();
-            encode_message(&[&body], &mut out);
-            out.freeze()
-        }))
+        Ok(forward.then(|| word(kind, topic)))
+    }
+
+    /// What our own socket has to hear when the peer leaves: its subscriptions are taken back.
+    pub fn leave(&mut self) -> Vec<Bytes> {
+        self.topics.drain(..).map(|topic| word(CANCEL, &topic)).collect()
     }
 
     /// Takes note of a message from our own socket.
@@ -201,6 +200,16 @@ impl Rules {
         }
         found.is_some()
     }
+}
+
+/// A subscription or its end, as a message.
+fn word(kind: u8, topic: &[u8]) -> Bytes {
+    let mut body = Vec::with_capacity(topic.len() + 1);
+    body.push(kind);
+    body.extend_from_slice(topic);
+    let mut out = BytesMut::new();
+    encode_message(&[&body], &mut out);
+    out.freeze()
 }
 
 /// Exactly an empty delimiter and one payload, as REQ and REP send it.
@@ -272,6 +281,16 @@ mod tests {
         assert!(rules.from_outer(message(&[b"\x00a"])).unwrap().is_some());
         assert!(rules.from_outer(message(&[b"\x00a"])).unwrap().is_none(), "not subscribed any more");
         assert!(rules.from_outer(message(&[b"\x01c"])).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_leaves_takes_back_what_is_still_subscribed_to() {
+        let mut rules = Rules::new(Role::Subscriber, RuleLimits::default());
+        for said in [b"\x01a" as &[u8], b"\x01b", b"\x00a"] {
+            rules.from_outer(message(&[said])).unwrap();
+        }
+        assert_eq!(rules.leave(), [&b"\x00\x02\x00b"[..]]);
+        assert!(rules.leave().is_empty());
     }
 
     #[test]

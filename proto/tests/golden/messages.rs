@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use maglica_proto::{
     audit::{AuditHead, AuditPage, AuditPlace, LineHash},
+    change::Change,
     fault::{Code, Fault},
     host::{BeatAnswer, Broadcast, Denial, Heartbeat, Held, HostAnswer, HostRequest, Offer, Report},
     inventory::{Disk, DiskDevice, Domain, DomainState, Inventory},
@@ -345,11 +346,19 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
     let inventory = |accel, domains| Box::new(Inventory { facts: facts(accel), pools: pools(), domains });
     let first = inventory(accels()[1].1.clone(), domains);
     let last = inventory(accels()[2].1.clone(), Vec::new());
+    let changed = Change {
+        facts: Some(facts(accels()[0].1.clone())),
+        pools: Some(pools()),
+        domains: vec![domain()],
+        gone: vec![name("vm1.example.jp")],
+    };
     let report = |result| HostRequest::Report(Box::new(Report { job: job(), result, events: host_events() }));
     let requests = vec![
         ("heartbeat", HostRequest::Heartbeat(Heartbeat { boot: uuid(), held, inventory: 42 })),
         ("heartbeat-first", HostRequest::Heartbeat(Heartbeat { boot: uuid(), held: Vec::new(), inventory: 0 })),
         ("inventory", HostRequest::Inventory { revision: 42, part: 0, parts: 2, inventory: first }),
+        ("inventory-change", HostRequest::InventoryChange { from: 42, revision: 43, change: Box::new(changed) }),
+        ("inventory-change-small", HostRequest::InventoryChange { from: 43, revision: 44, change: Box::default() }),
         ("inventory-last", HostRequest::Inventory { revision: 42, part: 1, parts: 2, inventory: last }),
         ("accept", HostRequest::Accept { job: job(), attempt: 2 }),
         ("refuse", HostRequest::Refuse { job: job(), fault: fault() }),
@@ -361,6 +370,7 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
     ];
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "heartbeat" => HostRequest::Heartbeat(_), "inventory" => HostRequest::Inventory { .. },
+        "inventory-change" => HostRequest::InventoryChange { .. },
         "accept" => HostRequest::Accept { .. }, "refuse" => HostRequest::Refuse { .. }, "progress" => HostRequest::Progress { .. },
         "report" => HostRequest::Report(_), "pong" => HostRequest::Pong { .. }, "rekey" => HostRequest::Rekey { .. });
     let devices: Vec<DiskDevice> = disk_devices().into_iter().map(|(_, device)| device).collect();
@@ -381,6 +391,7 @@ fn host_answers() -> Vec<(&'static str, HostAnswer)> {
         next_ms: 5000,
         missing: vec![],
         rekey: false,
+        spread_ms: 0,
     };
     let empty = BeatAnswer {
         offers: vec![],
@@ -390,9 +401,12 @@ fn host_answers() -> Vec<(&'static str, HostAnswer)> {
         next_ms: 5000,
         missing: vec![],
         rekey: false,
+        spread_ms: 0,
     };
     let asking = BeatAnswer { missing: vec![job()], rekey: true, ..empty.clone() };
+    let spread = BeatAnswer { spread_ms: 4000, ..empty.clone() };
     let answers = vec![
+        ("beat-spread", HostAnswer::Beat(Box::new(spread))),
         ("beat", HostAnswer::Beat(Box::new(full))),
         ("beat-empty", HostAnswer::Beat(Box::new(empty))),
         ("beat-asking", HostAnswer::Beat(Box::new(asking))),

@@ -2,13 +2,10 @@
 //! nobody is answered before that commit has returned, and when it fails everything is as it was and each asker hears so.
 
 mod commits;
+mod live;
 mod owner;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use maglica_proto::{
     fault::{Code, Fault},
@@ -22,9 +19,9 @@ use maglica_proto::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use self::owner::Owner;
+use self::{live::Live, owner::Owner};
 use super::{
-    record::{JobRecord, NewJob},
+    record::NewJob,
     store::{JobStore, StoreError},
 };
 use crate::placement::Coming;
@@ -111,7 +108,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub fn start(store: Box<dyn JobStore>, keep: Duration) -> Result<(Self, thread::JoinHandle<()>), DeskError> {
-        let live: BTreeMap<JobId, JobRecord> = store.live()?.into_iter().map(|record| (record.id, record)).collect();
+        let live = Live::new(store.live()?);
         let owner = Owner::new(live, store, keep)?;
         let (commands, receiver) = mpsc::channel(QUEUE);
         let thread = thread::Builder::new()

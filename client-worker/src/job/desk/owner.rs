@@ -18,7 +18,7 @@ use maglica_proto::{
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Command, Due, Reply, Watched, commits::Commits};
+use super::{Command, Due, Reply, Watched, commits::Commits, live::Live};
 use crate::{
     job::{
         record::{JobRecord, NewJob, check_new},
@@ -45,7 +45,7 @@ struct Watcher {
 }
 
 pub(super) struct Owner {
-    live: BTreeMap<JobId, JobRecord>,
+    live: Live,
     store: Box<dyn JobStore>,
     watchers: Vec<Watcher>,
     /// Watchers are answered at once, as if their time was over: they ask the next client worker.
@@ -100,11 +100,7 @@ fn store_fault(error: &StoreError) -> Fault {
 }
 
 impl Owner {
-    pub(super) fn new(
-        live: BTreeMap<JobId, JobRecord>,
-        store: Box<dyn JobStore>,
-        keep: Duration,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn new(live: Live, store: Box<dyn JobStore>, keep: Duration) -> Result<Self, StoreError> {
         Ok(Self {
             forgotten: store.forgotten()?,
             keep,
@@ -137,7 +133,7 @@ impl Owner {
             .before
             .iter()
             .filter_map(|(id, before)| {
-                let record = self.live.get(id)?;
+                let record = self.live.get(*id)?;
                 let stored_events = before.as_ref().map_or(0, |before| before.events.len());
                 let changed = before
                     .as_ref()
@@ -161,17 +157,17 @@ impl Owner {
                 tracing::error!(error = chain(&error), "cannot store; nothing of this batch happened");
                 for (id, before) in &batch.before {
                     match before {
-                        Some(before) => self.live.insert(*id, before.clone()),
-                        None => self.live.remove(id),
-                    };
+                        Some(before) => self.live.insert(before.clone()),
+                        None => self.live.remove(*id),
+                    }
                 }
                 Some(store_fault(&error))
             }
         };
         self.tell_watchers();
         for id in batch.before.keys() {
-            if self.live.get(id).is_some_and(JobRecord::is_over) {
-                self.live.remove(id);
+            if self.live.get(*id).is_some_and(JobRecord::is_over) {
+                self.live.remove(*id);
                 self.missed.remove(id);
                 self.attempts.remove(id);
             }
@@ -183,13 +179,13 @@ impl Owner {
 
     /// A live job to change, its present state kept in case the commit fails.
     fn touch<'a>(&'a mut self, id: JobId, batch: &mut Batch) -> Option<&'a mut JobRecord> {
-        let record = self.live.get_mut(&id)?;
+        let record = self.live.get_mut(id)?;
         batch.before.entry(id).or_insert_with(|| Some(record.clone()));
         Some(record)
     }
 
     fn find(&self, id: JobId) -> Result<JobRecord, Fault> {
-        match self.live.get(&id) {
+        match self.live.get(id) {
             Some(record) => Ok(record.clone()),
             None => self.store.job(id).map_err(|error| store_fault(&error))?.ok_or_else(|| no_such_job(id)),
         }
@@ -233,7 +229,7 @@ impl Owner {
                 batch.answer(reply, Ok(due));
             }
             Command::Silent(host) => {
-                for id in self.jobs_of(&host) {
+                for id in self.live.of_host(&host) {
                     if let Some(record) = self.touch(id, batch) {
                         record.host_silent(now);
                     }
@@ -310,7 +306,7 @@ impl Owner {
         }
         check_new(new.id, self.forgotten, self.keep, now)?;
         let vm: DomainName = new.spec.vm();
-        if let Some(other) = self.live.values().find(|record| !record.is_over() && record.spec.vm() == vm) {
+        if let Some(other) = self.live.about(&vm).find(|record| !record.is_over()) {
             let message = format!("{vm} is being worked on by job {} ({})", other.id, other.spec.verb());
             return Err(Fault::new(Code::Conflict, message).about(vm.to_string()));
         }
@@ -324,7 +320,7 @@ impl Owner {
             record.offer(now);
         }
         let view = record.view();
-        self.live.insert(id, record);
+        self.live.insert(record);
         Ok(view)
     }
 
@@ -367,10 +363,6 @@ impl Owner {
         }
     }
 
-    fn jobs_of(&self, host: &HostName) -> Vec<JobId> {
-        self.live.values().filter(|record| record.host == *host).map(|record| record.id).collect()
-    }
-
     fn offer(&mut self, id: JobId, now: Timestamp, batch: &mut Batch) -> Option<(HostName, Offer)> {
         let attempt = self.attempts.get(&id).copied().unwrap_or(0) + 1;
         let record = self.touch(id, batch).filter(|record| record.wants_offer())?;
@@ -398,12 +390,12 @@ impl Owner {
                 Some(_) | None => due.settled.push(held.job),
             }
         }
-        for id in self.jobs_of(host) {
+        for id in self.live.of_host(host) {
             if beat.held.iter().any(|held| held.job == id) {
                 self.missed.remove(&id);
                 continue;
             }
-            let Some(record) = self.live.get(&id) else { continue };
+            let Some(record) = self.live.get(id) else { continue };
             if record.wants_offer() {
                 if due.offers.len() < OFFERS {
                     due.offers.extend(self.offer(id, now, batch).map(|(_, offer)| offer));
@@ -429,7 +421,7 @@ impl Owner {
             if watcher.reply.is_closed() {
                 continue;
             }
-            match self.live.get(&watcher.id) {
+            match self.live.get(watcher.id) {
                 Some(record)
                     if self.stopping
                         || record.events.len() > watcher.after as usize

@@ -3,7 +3,7 @@
 //! Reads the operator's key that the configuration names. Prints one line, `ready`, when the client worker knows every
 //! host. The hosts are enrolled for good: run it against a client worker with a state folder of its own.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -11,6 +11,9 @@ use maglica_proto::config::Config;
 use maglica_tests::fleet::{Fleet, IMAGES, Plan};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Until all are there, before it gives up.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Simulates hosts of a client worker that runs.
 #[derive(Parser)]
@@ -56,11 +59,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { config, hosts, dead, domains, prefix } = arguments;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let config = Config::load(Some(&config))?.config;
-    // Private sockets; gone with this program.
-    let run_dir = tempfile::Builder::new().prefix("maglica-simulate.").tempdir()?;
     let plan = Plan { hosts, dead, domains, prefix };
     let mut fleet = tokio::select! {
-        fleet = Fleet::start(&config, run_dir.path(), &plan) => fleet?,
+        fleet = Fleet::start(&config, &plan, LIMIT) => fleet?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };

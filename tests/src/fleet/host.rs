@@ -1,162 +1,227 @@
-//! One simulated host: its own key and session, heartbeats as often as it is told, its inventory in full whenever it
-//! changed, a subscription to what is broadcast to it. It takes every job that it is offered and reports success at
-//! once. Nothing is stored, so a host that loses its connection in the middle of a job has forgotten it.
+//! One simulated host: its own key, address and session, heartbeats as often as it is told, its inventory in full whenever
+//! it changed, a subscription to what is broadcast to it. It says what a real host worker says, in the same order and with
+//! the same pauses. It takes every job that it is offered and reports success at once; what it has not been able to say
+//! it says again. Its ledger is its memory.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use maglica_proto::{
+    change::Change,
     codec,
-    config::Config,
     host::{Broadcast, Heartbeat, HostAnswer, HostRequest, Offer, Report},
     id::JobId,
     inventory::Inventory,
     job::{HostEvent, HostEventKind},
     join::{JoinAnswer, JoinRequest},
-    key::KeyPair,
-    name::HostName,
-    seal::{Hello, Kind, PeerKind, header::BEAT_TOPIC},
-    transport::{DialLimits, Requester, SealedRequester, Subscriber},
+    key::{KeyPair, Token},
+    name::{DomainName, HostName},
+    seal::{Kind, header::BEAT_TOPIC},
+    transport::backoff::{Backoff, scatter},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::{asker::Asker, stock};
+use super::{
+    stock,
+    talk::{Channel, Route, Talk},
+    tally::{Mark, Tally},
+    wire::{self, Wire},
+};
 
-/// How long one round trip may take, as on a real host.
-const LIMIT: Duration = Duration::from_secs(10);
-/// The pause after something failed.
-const PAUSE: Duration = Duration::from_millis(500);
 /// How many domains one message of the inventory carries, as on a real host.
 const PART: usize = 500;
 /// What a step that does nothing took, in milliseconds.
 const TOOK_MS: u64 = 0;
+/// Pauses as on a real host: of the heartbeat and the subscription, and of what is said about a job.
+const AGAIN_FIRST: Duration = Duration::from_millis(250);
+const AGAIN_LONGEST: Duration = Duration::from_secs(5);
+const INSIST_LONGEST: Duration = Duration::from_secs(15);
+/// Without a beat for this long the connection counts as dead, as on a real host at its default times.
+const SILENCE: Duration = Duration::from_secs(15);
+/// So much later than now that it is never.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A subscription in a session.
+struct Subscription {
+    wire: Wire,
+    channel: Channel,
+    heard: Instant,
+}
 
 /// The host.
-pub struct SimulatedHost {
+pub(super) struct SimulatedHost {
     name: HostName,
-    link: SealedRequester,
-    /// `address:port` of the publishing port.
-    publish: String,
-    run_dir: PathBuf,
+    route: Route,
+    link: Talk,
+    tally: Arc<Tally>,
     boot: Uuid,
     inventory: Inventory,
     revision: u64,
     /// Jobs that were done; a broadcast of one that comes late is not done again.
     done: BTreeSet<JobId>,
+    subscription: Option<Subscription>,
+    /// The topic of the session in which it last tried to listen.
+    tried: String,
+    /// The topic of the session in which it was last found to be there.
+    ready: String,
+    /// Within which time it comes back after it lost the client worker.
+    spread: Duration,
 }
 
 impl SimulatedHost {
-    /// Has `asker` invite it, and joins with a new key. Its private sockets live in `run_dir`.
-    ///
-    /// # Errors
-    /// The client worker cannot be reached or does not let it in.
-    pub async fn join(
-        config: &Config,
-        asker: &mut Asker,
+    /// Joins by a token, with a new key.
+    pub(super) async fn join(
+        route: Route,
         name: HostName,
+        token: Token,
         inventory: Inventory,
-        run_dir: PathBuf,
+        tally: Arc<Tally>,
     ) -> anyhow::Result<Self> {
         let keys = KeyPair::generate()?;
-        let token = asker.invite(name.clone()).await?;
-        let server = asker.server();
-        let talk = |token| {
-            let requester = Requester::new(config.client.rep_addr(), Some(run_dir.clone()), DialLimits::default());
-            let hello = Hello::new("maglica-simulate", name.as_str());
-            // In memory only, as everything of it.
-            SealedRequester::new(requester, keys.clone(), server, PeerKind::Host, hello, token).pinning(|_| true)
-        };
         let body = codec::encode(&JoinRequest { program: "maglica-simulate".to_owned() })?;
-        match codec::decode(&talk(Some(token)).call(&body, LIMIT).await?)? {
+        let mut joining = Talk::new(route, keys.clone(), name.clone(), Some(token));
+        match codec::decode(&joining.call(&body).await?)? {
             JoinAnswer::Joined(joined) if joined.name == name.as_str() => {}
             JoinAnswer::Joined(joined) => bail!("joined as {}", joined.name),
             JoinAnswer::Fault { fault } => return Err(fault).context("the client worker did not let it in"),
         }
-        let link = talk(None);
-        let (publish, boot) = (config.client.pub_addr(), Uuid::new_v4());
-        Ok(Self { name, link, publish, run_dir, boot, inventory, revision: 1, done: BTreeSet::new() })
+        Ok(Self {
+            link: Talk::new(route, keys, name.clone(), None),
+            name,
+            route,
+            tally,
+            boot: Uuid::new_v4(),
+            inventory,
+            revision: 1,
+            done: BTreeSet::new(),
+            subscription: None,
+            tried: String::new(),
+            ready: String::new(),
+            spread: Duration::ZERO,
+        })
     }
 
     /// Speaks, listens and works until it is dropped.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
+        let mut beat_at = Instant::now();
+        let mut listen_at = Instant::now() + NEVER;
+        let (mut beats, mut subscriptions) =
+            (Backoff::new(AGAIN_FIRST, AGAIN_LONGEST), Backoff::new(AGAIN_FIRST, AGAIN_LONGEST));
         loop {
-            // A client worker that restarts, or a new session: begin anew.
-            if let Err(error) = self.serve().await {
-                tracing::warn!(host = %self.name, "{error:#}");
-                tokio::time::sleep(PAUSE).await;
+            let silent_at = self.subscription.as_ref().map_or(listen_at, |subscription| subscription.heard + SILENCE);
+            tokio::select! {
+                broadcast = next(&mut self.subscription) => match broadcast {
+                    Ok(Some(Broadcast::Offer(offer))) => self.take(offer).await,
+                    Ok(Some(Broadcast::Ping { number })) => drop(self.call(&HostRequest::Pong { number }).await),
+                    // Whatever it was, it is done already.
+                    Ok(Some(Broadcast::Cancel { .. }) | None) => {}
+                    Err(error) => {
+                        tracing::debug!(host = %self.name, "the subscription ended: {error:#}");
+                        self.subscription = None;
+                        listen_at = Instant::now() + scatter(self.spread) + subscriptions.pause();
+                    }
+                },
+                () = sleep_until(silent_at) => {
+                    self.subscription = None;
+                    listen_at = Instant::now() + NEVER;
+                    match self.subscribe().await {
+                        Ok(true) => {
+                            subscriptions.reset();
+                            // What was broadcast before the subscription was missed.
+                            beat_at = Instant::now();
+                        }
+                        Ok(false) => {}
+                        Err(error) => {
+                            tracing::debug!(host = %self.name, "cannot subscribe: {error:#}");
+                            listen_at = Instant::now() + subscriptions.pause();
+                        }
+                    }
+                }
+                () = sleep_until(beat_at) => match self.heartbeat().await {
+                    Ok(next) => {
+                        beats.reset();
+                        beat_at = Instant::now() + next;
+                    }
+                    Err(error) => {
+                        tracing::debug!(host = %self.name, "no answer to the heartbeat: {error:#}");
+                        beat_at = Instant::now() + beats.pause();
+                    }
+                },
+            }
+            if self.in_new_session() {
+                self.subscription = None;
+                listen_at = Instant::now();
             }
         }
     }
 
-    /// One session: until there is a new one, or something fails.
-    async fn serve(&mut self) -> anyhow::Result<()> {
-        let (session, welcome) = self.link.session(LIMIT).await?;
-        let topic = welcome.topic.clone().context("the session has no topic")?;
-        let topics = [topic.into_bytes(), BEAT_TOPIC.as_bytes().to_vec()];
-        let mut heard = Subscriber::connect(&self.publish, &topics, Some(&self.run_dir), DialLimits::default()).await?;
-        // At once: what was broadcast before the subscription was missed.
-        let mut beat = Instant::now();
-        loop {
-            tokio::select! {
-                message = heard.next() => {
-                    let (topic, message) = message?;
-                    if topic == BEAT_TOPIC.as_bytes() {
-                        continue;
-                    }
-                    let opened = session.open(Kind::Broadcast, &message)?;
-                    match codec::decode(&opened.body)? {
-                        Broadcast::Offer(offer) => self.take(offer).await?,
-                        // Whatever it was, it is done already.
-                        Broadcast::Cancel { .. } => {}
-                        Broadcast::Ping { number } => drop(self.call(HostRequest::Pong { number }).await?),
-                    }
-                }
-                () = tokio::time::sleep_until(beat) => beat = Instant::now() + self.heartbeat().await?,
-            }
-            if self.link.session(LIMIT).await?.0.id() != session.id() {
-                return Ok(());
-            }
-        }
+    /// Whether there is a session in which it has not tried to listen.
+    fn in_new_session(&self) -> bool {
+        self.link.channel().is_some_and(|channel| channel.topic != self.tried)
+    }
+
+    /// Listens in the present session, if there is one.
+    async fn subscribe(&mut self) -> anyhow::Result<bool> {
+        let Some(channel) = self.link.channel().cloned() else { return Ok(false) };
+        self.tried.clone_from(&channel.topic);
+        let mut wire = Wire::dial(self.route.publish, self.route.from, wire::Kind::Sub).await?;
+        wire.subscribe(channel.topic.as_bytes()).await?;
+        wire.subscribe(BEAT_TOPIC.as_bytes()).await?;
+        self.subscription = Some(Subscription { wire, channel, heard: Instant::now() });
+        Ok(true)
     }
 
     /// Says that it is there, does what it hears, and gives the pause until the next time.
     ///
     /// # Errors
     /// The client worker does not answer, or refuses.
-    pub async fn heartbeat(&mut self) -> anyhow::Result<Duration> {
+    pub(super) async fn heartbeat(&mut self) -> anyhow::Result<Duration> {
         let beat = Heartbeat { boot: self.boot, held: Vec::new(), inventory: self.revision };
-        let HostAnswer::Beat(answer) = self.call(HostRequest::Heartbeat(beat)).await? else {
+        let HostAnswer::Beat(answer) = self.call(&HostRequest::Heartbeat(beat)).await? else {
             bail!("the heartbeat is answered by something else")
         };
+        self.spread = Duration::from_millis(answer.spread_ms.into());
         if answer.want_inventory {
-            self.tell_inventory().await?;
+            for request in self.inventory_messages() {
+                self.call(&request).await?;
+            }
         }
         for offer in answer.offers {
-            self.take(offer).await?;
+            self.take(offer).await;
+        }
+        if let (Some(subscription), Some(channel)) = (&self.subscription, self.link.channel())
+            && subscription.channel.topic == channel.topic
+            && self.ready != channel.topic
+        {
+            self.ready.clone_from(&channel.topic);
+            self.tally.note(Mark::Ready);
         }
         Ok(Duration::from_millis(answer.next_ms.into()))
     }
 
-    async fn tell_inventory(&mut self) -> anyhow::Result<()> {
-        let Inventory { facts, pools, domains } = self.inventory.clone();
+    fn inventory_messages(&self) -> Vec<HostRequest> {
+        let Inventory { facts, pools, domains } = &self.inventory;
         let chunks: Vec<&[_]> = if domains.is_empty() { vec![&[]] } else { domains.chunks(PART).collect() };
-        let parts = u32::try_from(chunks.len())?;
-        for (part, domains) in (0..parts).zip(chunks) {
+        let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        let message = |(part, domains): (u32, &[_])| {
             let inventory = Inventory { facts: facts.clone(), pools: pools.clone(), domains: domains.to_vec() };
-            let request =
-                HostRequest::Inventory { revision: self.revision, part, parts, inventory: Box::new(inventory) };
-            self.call(request).await?;
-        }
-        Ok(())
+            HostRequest::Inventory { revision: self.revision, part, parts, inventory: Box::new(inventory) }
+        };
+        (0..parts).zip(chunks).map(message).collect()
     }
 
     /// Asks for the job, does it, and tells as a real host does: the first step when it begins, what changed, the end.
-    async fn take(&mut self, offer: Offer) -> anyhow::Result<()> {
+    async fn take(&mut self, offer: Offer) {
         let Offer { job, attempt, task } = offer;
-        if self.done.contains(&job) || self.call(HostRequest::Accept { job, attempt }).await? != HostAnswer::Granted {
-            return Ok(());
+        if self.done.contains(&job) {
+            return;
         }
+        self.tally.note(Mark::Offered);
+        if self.insist(&HostRequest::Accept { job, attempt }).await != HostAnswer::Granted {
+            return;
+        }
+        self.tally.note(Mark::Granted);
         self.done.insert(job);
         let note = String::new;
         let kinds = stock::steps(&task).into_iter().flat_map(|step| {
@@ -164,20 +229,67 @@ impl SimulatedHost {
         });
         let at = std::time::SystemTime::now().into();
         let events: Vec<HostEvent> = (0..).zip(kinds).map(|(seq, what)| HostEvent { seq, at, what }).collect();
-        self.call(HostRequest::Progress { job, events: events[..1].to_vec() }).await?;
-        let outcome = stock::carry_out(&mut self.inventory, job, &task)?;
-        self.revision += 1;
-        self.tell_inventory().await?;
-        self.call(HostRequest::Report(Box::new(Report { job, result: Ok(outcome), events }))).await?;
-        Ok(())
+        self.insist(&HostRequest::Progress { job, events: events[..1].to_vec() }).await;
+        self.tally.note(Mark::Progressed);
+        let outcome = match stock::carry_out(&mut self.inventory, job, &task) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::error!(host = %self.name, %job, "cannot be simulated: {error}");
+                return;
+            }
+        };
+        self.tell_change(&task.vm()).await;
+        self.tally.note(Mark::Shown);
+        self.insist(&HostRequest::Report(Box::new(Report { job, result: Ok(outcome), events }))).await;
+        self.tally.note(Mark::Stored);
     }
 
-    async fn call(&mut self, request: HostRequest) -> anyhow::Result<HostAnswer> {
-        match codec::decode(&self.link.call(&codec::encode(&request)?, LIMIT).await?)? {
+    /// Tells what became of a domain, and all that there is if the client worker does not know what was before.
+    async fn tell_change(&mut self, vm: &DomainName) {
+        let (from, mut change) = (self.revision, Change::default());
+        self.revision += 1;
+        match self.inventory.domains.iter().find(|domain| domain.name == *vm) {
+            Some(domain) => change.domains.push(domain.clone()),
+            None => change.gone.push(vm.clone()),
+        }
+        let change = HostRequest::InventoryChange { from, revision: self.revision, change: Box::new(change) };
+        if self.call(&change).await.is_err() {
+            for request in self.inventory_messages() {
+                self.insist(&request).await;
+            }
+        }
+    }
+
+    /// Says something until there is an answer.
+    async fn insist(&mut self, request: &HostRequest) -> HostAnswer {
+        let mut again = Backoff::new(AGAIN_FIRST, INSIST_LONGEST);
+        loop {
+            match self.call(request).await {
+                Ok(answer) => return answer,
+                Err(error) => tracing::debug!(host = %self.name, "no answer, saying it again: {error:#}"),
+            }
+            tokio::time::sleep(again.pause()).await;
+        }
+    }
+
+    async fn call(&mut self, request: &HostRequest) -> anyhow::Result<HostAnswer> {
+        match codec::decode(&self.link.call(&codec::encode(request)?).await?)? {
             HostAnswer::Fault { fault } => Err(fault).context("the client worker could not serve the request"),
             answer @ (HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored) => {
                 Ok(answer)
             }
         }
     }
+}
+
+/// What is broadcast next; none for the beat. Waits for ever where there is no subscription. Cancel-safe.
+async fn next(subscription: &mut Option<Subscription>) -> anyhow::Result<Option<Broadcast>> {
+    let Some(Subscription { wire, channel, heard }) = subscription else { return std::future::pending().await };
+    let message = wire.next().await?;
+    *heard = Instant::now();
+    if message.frame(0) == Some(BEAT_TOPIC.as_bytes()) {
+        return Ok(None);
+    }
+    let payload = message.frame(1).context("a broadcast without a payload")?;
+    Ok(Some(codec::decode(&channel.session.open(Kind::Broadcast, payload)?.body)?))
 }

@@ -67,8 +67,8 @@ fn domain(
     state: DomainState,
     made: Option<Provenance>,
 ) -> Result<Domain, InvalidName> {
-    let [_, _, h, l] = number.to_be_bytes();
-    let [_, _, _, of] = host.to_be_bytes();
+    // 4096 hosts of 4096 domains have addresses of their own.
+    let [_, a, b, c] = ((host & 0xfff) << 12 | (number & 0xfff)).to_be_bytes();
     let disk = Disk {
         target: "vda".to_owned(),
         device: DiskDevice::Disk,
@@ -83,7 +83,7 @@ fn domain(
         trouble: None,
     };
     let nic = Nic {
-        mac: MacAddr::kvm([of, h, l]),
+        mac: MacAddr::kvm([a, b, c]),
         kind: "bridge".to_owned(),
         source: Some("br0".to_owned()),
         model: Some("virtio".to_owned()),
@@ -99,7 +99,7 @@ fn domain(
         disks: vec![disk],
         nics: vec![nic],
         made,
-        addresses: if state.is_active() { vec![IpAddr::V4(Ipv4Addr::new(10, of, h, l))] } else { Vec::new() },
+        addresses: if state.is_active() { vec![IpAddr::V4(Ipv4Addr::new(10, a, b, c))] } else { Vec::new() },
     })
 }
 
@@ -163,12 +163,12 @@ mod tests {
 
     #[test]
     fn no_two_machines_of_a_fleet_share_name_uuid_or_address() {
-        let fleet: Vec<Domain> = (0..50).flat_map(|host| inventory(host, 40, 2).unwrap().domains).collect();
+        let fleet: Vec<Domain> = (0..1000).flat_map(|host| inventory(host, 20, 2).unwrap().domains).collect();
         let machines: Vec<&Domain> = fleet.iter().filter(|domain| !domain.is_image()).collect();
-        assert_eq!((fleet.len(), machines.len()), (2100, 2000));
-        assert_eq!(machines.iter().map(|domain| &domain.name).collect::<BTreeSet<_>>().len(), 2000);
-        assert_eq!(fleet.iter().map(|domain| domain.uuid).collect::<BTreeSet<_>>().len(), 2100);
-        assert_eq!(fleet.iter().map(|domain| domain.nics[0].mac.to_string()).collect::<BTreeSet<_>>().len(), 2100);
+        assert_eq!((fleet.len(), machines.len()), (22_000, 20_000));
+        assert_eq!(machines.iter().map(|domain| &domain.name).collect::<BTreeSet<_>>().len(), 20_000);
+        assert_eq!(fleet.iter().map(|domain| domain.uuid).collect::<BTreeSet<_>>().len(), 22_000);
+        assert_eq!(fleet.iter().map(|domain| domain.nics[0].mac.to_string()).collect::<BTreeSet<_>>().len(), 22_000);
     }
 
     #[test]

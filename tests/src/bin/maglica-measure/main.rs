@@ -1,5 +1,10 @@
 //! `maglica-measure`: the clock of `scripts/bench`. Takes many samples of one kind of thing and prints a line of
-//! tab-separated figures for each: name, samples, then p50, p95, p99, smallest and largest in microseconds.
+//! tab-separated figures for each: name, samples, then p50, p95, p99, smallest and largest in microseconds. Of a fleet
+//! ([`fleet`]) it prints one figure a line.
+
+mod fleet;
+mod honest;
+mod process;
 
 use std::{
     io::Write,
@@ -17,7 +22,8 @@ use maglica_proto::{
     name::{DomainName, HostName},
     request::{Answer, Request},
 };
-use maglica_tests::fleet::asker::Asker;
+use maglica_tests::fleet::{Plan, asker::Asker};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What stands between two commands that are measured in turn.
 const NEXT: &str = ",";
@@ -98,6 +104,27 @@ enum What {
         #[arg(long, default_value_t = 200)]
         runs: usize,
     },
+    /// A client worker of its own with a simulated fleet: cold start, rest, a job for each host, restarts
+    Fleet {
+        /// The client worker's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Where the programs are
+        #[arg(long, value_name = "FOLDER")]
+        programs: PathBuf,
+        /// Hosts
+        #[arg(long, default_value_t = 1000)]
+        hosts: u32,
+        /// Virtual machines of each
+        #[arg(long, default_value_t = 20)]
+        domains: u32,
+        /// How often every host gets a job
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+        /// How long rest is measured, in seconds
+        #[arg(long, default_value_t = 30)]
+        rest: u64,
+    },
 }
 
 #[expect(clippy::print_stderr, reason = "an error must reach the terminal")]
@@ -112,6 +139,20 @@ fn main() -> ExitCode {
 }
 
 fn run(what: What) -> anyhow::Result<()> {
+    if let What::Fleet { config, programs, hosts, domains, runs, rest } = what {
+        let plan = Plan { hosts, dead: 0, domains, prefix: "sim".to_owned() };
+        let task = fleet::Task { config, programs, plan, runs, rest: Duration::from_secs(rest) };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        return runtime.block_on(async {
+            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            tokio::select! {
+                done = fleet::measure(task) => done,
+                // Dropped, and with it the client worker.
+                _ = terminate.recv() => bail!("terminated"),
+                _ = interrupt.recv() => bail!("interrupted"),
+            }
+        });
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let open = |config: PathBuf| anyhow::Ok(Asker::open(&Config::load(Some(&config))?.config)?);
     match what {
@@ -119,6 +160,7 @@ fn run(what: What) -> anyhow::Result<()> {
         What::Roundtrip { config, runs } => runtime.block_on(roundtrip(open(config)?, runs)),
         What::Ping { config, host, runs } => runtime.block_on(ping(open(config)?, host, runs)),
         What::Disk { folder, runs } => disk(&folder, runs),
+        What::Fleet { .. } => Ok(()),
         What::Submit { config, host, vm, runs } => runtime.block_on(submit(open(config)?, &host, &vm, runs)),
     }
 }

@@ -290,8 +290,6 @@ async fn publish(
     let mut topics = Topics::default();
     loop {
         tokio::select! {
-            // A subscription that came before a message is to be heard before it.
-            biased;
             received = receiver.recv() => match received {
                 Ok(message) => if let (Some(peer), Some(word)) = (message.get(0), message.get(1)) {
                     topics.take(peer, word);

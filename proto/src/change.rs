@@ -1,6 +1,6 @@
 //! What changed of what a host has: a job changes one domain, and a host may have hundreds. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,17 +50,16 @@ impl Change {
             inventory.pools = pools;
         }
         let all = &mut inventory.domains;
-        for name in gone {
-            if let Ok(at) = all.binary_search_by(|known| known.name.cmp(&name)) {
-                all.remove(at);
-            }
+        if gone.is_empty() && domains.is_empty() {
+            return;
         }
-        for domain in domains {
-            match all.binary_search_by(|known| known.name.cmp(&domain.name)) {
-                Ok(at) => all[at] = domain,
-                Err(at) => all.insert(at, domain),
-            }
-        }
+        // In one pass: a change may name thousands, and is not to take thousands of moves of all that come after.
+        let gone: BTreeSet<DomainName> = gone.into_iter().collect();
+        let new: BTreeMap<DomainName, Domain> =
+            domains.into_iter().map(|domain| (domain.name.clone(), domain)).collect();
+        all.retain(|known| !gone.contains(&known.name) && !new.contains_key(&known.name));
+        all.extend(new.into_values());
+        all.sort_by(|a, b| a.name.cmp(&b.name));
     }
 }
 

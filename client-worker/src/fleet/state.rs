@@ -176,12 +176,17 @@ impl FleetState {
         true
     }
 
-    /// A host says what changed since a revision. False: that is not the one that is known here.
+    /// A host says what changed since a revision. False: that is not the one that is known here, or it may be too much; then all
+    /// is to be sent.
     pub fn change(&mut self, host: &HostName, from: u64, revision: u64, change: Change, now: Instant) -> bool {
         let Some(entry) = self.hosts.get_mut(host) else { return false };
         let Some(inventory) = entry.inventory.as_mut().filter(|_| entry.revision == from && from != 0) else {
             return false;
         };
+        if weight::of(inventory) + weight::of_change(&change) > weight::MOST {
+            // Told as a whole, it is weighed as a whole.
+            return false;
+        }
         change.apply(Arc::make_mut(inventory));
         entry.revision = revision;
         entry.confirmed = Some(now);

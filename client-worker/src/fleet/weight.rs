@@ -2,15 +2,27 @@
 
 use std::mem::size_of;
 
-use maglica_proto::inventory::{Disk, Domain, Inventory, Nic, Pool};
+use maglica_proto::{
+    change::Change,
+    inventory::{Disk, Domain, Inventory, Nic, Pool},
+};
 
 /// How much one host's inventory may take: some 30,000 ordinary domains. While a new one comes in, the old one is there too.
 pub(super) const MOST: usize = 32 << 20;
 
 /// What an inventory takes, in bytes.
 pub(super) fn of(inventory: &Inventory) -> usize {
+    size_of::<Inventory>() + pools(&inventory.pools) + domains(&inventory.domains)
+}
+
+/// What a change may add, in bytes: as if all that it names were new.
+pub(super) fn of_change(change: &Change) -> usize {
+    change.pools.as_deref().map_or(0, pools) + domains(&change.domains)
+}
+
+fn pools(pools: &[Pool]) -> usize {
     let pool = |pool: &Pool| size_of::<Pool>() + pool.name.as_str().len() + pool.kind.len() + text(pool.path.as_ref());
-    size_of::<Inventory>() + inventory.pools.iter().map(pool).sum::<usize>() + domains(&inventory.domains)
+    pools.iter().map(pool).sum()
 }
 
 /// What these domains take, in bytes.

@@ -4,6 +4,7 @@
 //! Names are checked when a message is read. Everything else that is text is cut and cleaned here, once.
 
 use maglica_proto::{
+    change::Change,
     fault::{Code, Fault},
     host::{Heartbeat, HostRequest},
     inventory::{Accel, Disk, Domain, HostFacts, Inventory, Nic, Pool},
@@ -51,6 +52,7 @@ pub(super) fn tidy(request: &mut HostRequest) -> Result<bool, Fault> {
             changed
         }
         HostRequest::Inventory { inventory: whole, .. } => inventory(whole),
+        HostRequest::InventoryChange { change, .. } => changed(change),
         HostRequest::Refuse { fault: why, .. } => fault(why),
         HostRequest::Progress { events, .. } => all(events, event),
         HostRequest::Report(report) => {
@@ -106,17 +108,29 @@ fn perhaps(text: &mut Option<String>, most: usize) -> bool {
     text.as_mut().is_some_and(|text| line(text, most))
 }
 
-fn inventory(Inventory { facts, pools, domains }: &mut Inventory) -> bool {
+fn inventory(Inventory { facts: about, pools, domains }: &mut Inventory) -> bool {
+    facts(about) | all_pools(pools) | all(domains, domain)
+}
+
+fn changed(Change { facts: about, pools, domains, gone: _ }: &mut Change) -> bool {
+    about.as_mut().is_some_and(facts) | pools.as_mut().is_some_and(all_pools) | all(domains, domain)
+}
+
+fn all_pools(pools: &mut Vec<Pool>) -> bool {
+    let pool = |Pool { name: _, kind, active: _, path, capacity: _, available: _ }: &mut Pool| {
+        line(kind, WORD) | perhaps(path, LINE)
+    };
+    at_most(pools, POOLS) | all(pools, pool)
+}
+
+fn facts(facts: &mut HostFacts) -> bool {
     let HostFacts { cpus: _, memory: _, memory_free: _, arch, hypervisor, libvirt, accel, worker } = facts;
     let reason = match accel {
         Accel::Emulation { reason } => line(reason, LINE),
         Accel::Kvm | Accel::Unknown => false,
     };
     let words = line(arch, WORD) | line(hypervisor, WORD) | line(libvirt, WORD) | line(worker, WORD);
-    let pool = |Pool { name: _, kind, active: _, path, capacity: _, available: _ }: &mut Pool| {
-        line(kind, WORD) | perhaps(path, LINE)
-    };
-    at_most(pools, POOLS) | all(pools, pool) | all(domains, domain) | reason | words
+    reason | words
 }
 
 fn domain(domain: &mut Domain) -> bool {

@@ -115,7 +115,7 @@ impl Node {
         self.trapped = points.contains("abort");
         self.was_full = self.full;
         self.daemon.start_with(points);
-        self.calm.begins();
+        self.calms_down();
     }
 
     /// Lives through its part of the plan, then on until the run is over.
@@ -155,7 +155,7 @@ impl Node {
             disk.free();
         }
         if std::mem::take(&mut self.full) {
-            self.calm.begins();
+            self.calms_down();
         }
         if let Some(clock) = &self.clock {
             let _ = clock.set(0);
@@ -197,7 +197,12 @@ impl Node {
             Moment::End(Fault::Clock { .. }) => self.set_clock(0),
             Moment::End(_) => self.mend(),
         }
-        if !self.full {
+        self.calms_down();
+    }
+
+    /// From now on it can be expected to answer, unless it may die at any moment or cannot write.
+    fn calms_down(&self) {
+        if !self.full && !self.trapped {
             self.calm.begins();
         }
     }
@@ -325,7 +330,8 @@ impl Node {
 
 /// Whether somebody who reads this knows that the disk is full.
 fn says_full(line: &str) -> bool {
-    line.contains("is full") || line.contains("No space left")
+    // SQLite has no better words where it cannot extend its shared memory.
+    ["is full", "No space left", "disk I/O error"].iter().any(|word| line.contains(word))
 }
 
 /// What each thread of a process does, for the report of one that hangs.

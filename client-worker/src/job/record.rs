@@ -363,6 +363,8 @@ impl JobRecord {
     }
 
     fn note(&mut self, at: Timestamp, what: JobEventKind) {
+        // A clock that was set back must not make the job look old: old ones are forgotten.
+        let at = at.max(self.updated);
         self.updated = at;
         if self.events.len() < EVENTS_MAX || matches!(what, JobEventKind::Ended { .. }) {
             let seq = u32::try_from(self.events.len()).unwrap_or(u32::MAX);

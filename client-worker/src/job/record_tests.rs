@@ -138,3 +138,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_clock_that_is_set_back_does_not_make_a_job_older_than_it_is() {
+    let (mut job, year) = (job(), Duration::from_secs(365 * 24 * 3600));
+    let began = Timestamp::from_millis(1_800_000_000_000);
+    job.updated = began;
+    job.offer(began.before(year));
+    job.accept(&host("h1"), began.before(year)).unwrap();
+    job.report(&host("h1"), report(&job, OK), began.before(year)).unwrap();
+    assert_eq!((job.is_over(), job.updated), (true, began));
+    assert!(job.events.iter().skip(2).all(|event| event.at == began));
+}

@@ -11,16 +11,15 @@ use std::{
 };
 
 use maglica_proto::{
-    fault::{Fault, chain},
+    fault::Fault,
     host::Report,
     id::JobId,
     job::{HostEvent, HostEventKind, Outcome, Step, Task},
     units::Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::reporter::Reporter;
-use crate::task::{Journal, JournalError, Undo};
+use crate::task::Undo;
 
 /// How long an acknowledged job is remembered: longer than any message can be under way.
 const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -109,6 +108,13 @@ fn now() -> i64 {
     i64::try_from(Timestamp::from(SystemTime::now()).as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The text that ids made at this moment (milliseconds since 1970) begin with: a UUIDv7's first 48 bits are its time.
+fn first_id_of(moment: i64) -> String {
+    let time = format!("{:012x}", moment.max(0));
+    let (high, low) = time.split_at(8);
+    format!("{high}-{low}")
+}
+
 impl Ledger {
     /// Opens the file, or makes it, readable by its owner only: tasks may hold a password's hash.
     ///
@@ -137,14 +143,16 @@ impl Ledger {
     /// [`LedgerError`].
     pub fn forget_old(&self) -> Result<usize, LedgerError> {
         let before = now() - i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX);
+        // Its id tells when it was asked for: one that ended while this clock was wrong is no older than that.
+        let made_before = first_id_of(before);
         let mut all = 0;
         loop {
             let count = self
                 .lock()
                 .execute(
                     "delete from jobs where id in
-                     (select id from jobs where stage = 'acknowledged' and changed < ?1 limit ?2)",
-                    params![before, FORGET],
+                     (select id from jobs where stage = 'acknowledged' and changed < ?1 and id < ?3 limit ?2)",
+                    params![before, FORGET, made_before],
                 )
                 .map_err(fail("forget old jobs"))?;
             all += count;
@@ -219,19 +227,22 @@ impl Ledger {
             .map_err(fail("write a grant"))
     }
 
-    /// It has ended.
+    /// It has ended, after these last lines of its journal: all of it is written, or nothing.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn end(&self, id: JobId, result: &Result<Outcome, Fault>) -> Result<(), LedgerError> {
+    pub(super) fn end(&self, id: JobId, lines: &[Line], result: &Result<Outcome, Fault>) -> Result<(), LedgerError> {
         let result = serde_json::to_string(result)?;
-        self.lock()
+        let mut connection = self.lock();
+        let transaction = connection.transaction().map_err(fail("write an end"))?;
+        insert(&transaction, id, lines)?;
+        transaction
             .execute(
                 "update jobs set stage = 'ended', result = ?2, changed = ?3 where id = ?1",
                 params![id.to_string(), result, now()],
             )
-            .map(drop)
-            .map_err(fail("write an end"))
+            .map_err(fail("write an end"))?;
+        transaction.commit().map_err(fail("write an end"))
     }
 
     /// The client worker has its report, or does not want it: only the id and the result are kept.
@@ -275,71 +286,69 @@ impl Ledger {
         }))
     }
 
-    fn event(&self, id: JobId, what: HostEventKind) -> Result<HostEvent, LedgerError> {
-        let connection = self.lock();
-        let id = id.to_string();
-        let seq: u32 = connection
-            .query_row("select coalesce(max(seq) + 1, 0) from events where job = ?1", [&id], |row| row.get(0))
-            .map_err(fail("number an event"))?;
-        let event = HostEvent { seq, at: SystemTime::now().into(), what };
-        connection
-            .execute(
-                "insert into events (job, seq, event) values (?1, ?2, ?3)",
-                params![id, seq, serde_json::to_string(&event)?],
-            )
-            .map_err(fail("write an event"))?;
-        Ok(event)
+    /// Adds these lines to a job's journal: all of them or none. Gives the events among them, with their numbers.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; then nothing was written.
+    pub(super) fn write(&self, id: JobId, lines: &[Line]) -> Result<Vec<HostEvent>, LedgerError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction().map_err(fail("write a journal"))?;
+        let events = insert(&transaction, id, lines)?;
+        transaction.commit().map_err(fail("write a journal"))?;
+        Ok(events)
     }
+}
 
-    fn add(&self, sql: &'static str, id: JobId, value: &impl serde::Serialize) -> Result<(), LedgerError> {
-        let value = serde_json::to_string(value)?;
-        self.lock().execute(sql, params![id.to_string(), value]).map(drop).map_err(fail("write a journal"))
+#[cfg(test)]
+impl Ledger {
+    /// Makes all writes fail, as a full disk does, or no longer.
+    pub(super) fn refuse_writes(&self, yes: bool) {
+        self.lock().pragma_update(None, "query_only", yes).expect("SQLite takes this");
     }
+}
+
+/// A line of a job's journal.
+#[derive(Debug, Clone)]
+pub(super) enum Line {
+    /// How to take back what is about to be done.
+    Intent(Undo),
+    /// A step is done.
+    Done(Step),
+    /// Something happened at this moment.
+    Event(HostEventKind, Timestamp),
+}
+
+fn insert(transaction: &Transaction<'_>, id: JobId, lines: &[Line]) -> Result<Vec<HostEvent>, LedgerError> {
+    let id = id.to_string();
+    let add = |sql: &'static str, value: String| {
+        transaction.execute(sql, [&id, &value]).map(drop).map_err(fail("write a journal"))
+    };
+    let mut events = Vec::new();
+    for line in lines {
+        match line {
+            Line::Intent(undo) => add("insert into undo (job, undo) values (?1, ?2)", serde_json::to_string(undo)?)?,
+            Line::Done(step) => add("insert into steps (job, step) values (?1, ?2)", serde_json::to_string(step)?)?,
+            Line::Event(what, at) => {
+                let seq: u32 = transaction
+                    .query_row("select coalesce(max(seq) + 1, 0) from events where job = ?1", [&id], |row| row.get(0))
+                    .map_err(fail("number an event"))?;
+                let event = HostEvent { seq, at: *at, what: what.clone() };
+                transaction
+                    .execute(
+                        "insert into events (job, seq, event) values (?1, ?2, ?3)",
+                        params![id, seq, serde_json::to_string(&event)?],
+                    )
+                    .map_err(fail("write an event"))?;
+                events.push(event);
+            }
+        }
+    }
+    Ok(events)
 }
 
 fn column(connection: &Connection, sql: &'static str, id: &str) -> Result<Vec<String>, LedgerError> {
     let mut statement = connection.prepare_cached(sql).map_err(fail("read a journal"))?;
     statement.query_map([id], |row| row.get(0)).and_then(Iterator::collect).map_err(fail("read a journal"))
-}
-
-/// A job's journal: its part of the ledger, and its events on their way to the client worker.
-pub(super) struct JobJournal {
-    ledger: Ledger,
-    id: JobId,
-    reporter: Reporter,
-}
-
-impl JobJournal {
-    pub(super) const fn new(ledger: Ledger, id: JobId, reporter: Reporter) -> Self {
-        Self { ledger, id, reporter }
-    }
-
-    fn wrap(error: LedgerError) -> JournalError {
-        JournalError { source: Box::new(error) }
-    }
-}
-
-impl Journal for JobJournal {
-    fn intend(&self, undo: &Undo) -> Result<(), JournalError> {
-        let result = self.ledger.add("insert into undo (job, undo) values (?1, ?2)", self.id, undo).map_err(Self::wrap);
-        crate::failpoint("journal.intended");
-        result
-    }
-
-    fn step_done(&self, step: Step) -> Result<(), JournalError> {
-        self.ledger.add("insert into steps (job, step) values (?1, ?2)", self.id, &step).map_err(Self::wrap)
-    }
-
-    fn event(&self, what: HostEventKind) {
-        if let HostEventKind::StepProgress { .. } = what {
-            self.reporter.progress(what);
-            return;
-        }
-        match self.ledger.event(self.id, what) {
-            Ok(event) => self.reporter.event(event),
-            Err(error) => tracing::error!(job = %self.id, error = chain(&error), "an event is lost"),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -360,15 +369,16 @@ mod tests {
         assert!(ledger.begin(id, &task()).unwrap());
         assert!(!ledger.begin(id, &task()).unwrap());
         ledger.grant(id).unwrap();
-        ledger.add("insert into steps (job, step) values (?1, ?2)", id, &Step::Check).unwrap();
-        ledger.event(id, HostEventKind::StepStarted { step: Step::Check }).unwrap();
+        let started = HostEventKind::StepStarted { step: Step::Check };
+        let events = ledger.write(id, &[Line::Event(started, Timestamp::default()), Line::Done(Step::Check)]).unwrap();
+        assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [0]);
         drop(ledger);
 
         let ledger = Ledger::open(&path).unwrap();
         let entries = ledger.entries().unwrap();
         assert_eq!((entries.len(), entries[0].stage, &entries[0].done[..]), (1, Stage::Granted, &[Step::Check][..]));
         assert_eq!(entries[0].task, task());
-        ledger.end(id, &Ok(Outcome::Started { already: false })).unwrap();
+        ledger.end(id, &[], &Ok(Outcome::Started { already: false })).unwrap();
         let report = ledger.report(id).unwrap().unwrap();
         assert_eq!((report.events.len(), report.result), (1, Ok(Outcome::Started { already: false })));
         ledger.acknowledge(id).unwrap();
@@ -382,20 +392,27 @@ mod tests {
     fn acknowledged_jobs_are_forgotten_when_they_are_old_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
-        let ids: Vec<JobId> = (0..FORGET + 50).map(|_| JobId::generate()).collect();
-        let (open, recent) = (JobId::generate(), JobId::generate());
-        for id in ids.iter().chain([&open, &recent]) {
+        let long_ago = now() - i64::try_from(REMEMBERED.as_millis()).unwrap() - 1;
+        let old = |number: u8| -> JobId {
+            let made = u64::try_from(long_ago).unwrap();
+            uuid::Builder::from_unix_timestamp_millis(made, &[number; 10]).into_uuid().into()
+        };
+        let ids: Vec<JobId> = (0..250).map(old).collect();
+        let (open, recent, young) = (old(251), old(252), JobId::generate());
+        for id in ids.iter().chain([&open, &recent, &young]) {
             ledger.begin(*id, &task()).unwrap();
         }
-        ids.iter().chain([&recent]).for_each(|id| ledger.acknowledge(*id).unwrap());
-        let long_ago = now() - i64::try_from(REMEMBERED.as_millis()).unwrap() - 1;
+        ids.iter().chain([&recent, &young]).for_each(|id| ledger.acknowledge(*id).unwrap());
+        // A clock that was wrong when the young one ended makes it no older.
         ledger
             .lock()
             .execute("update jobs set changed = ?1 where id != ?2", params![long_ago, recent.to_string()])
             .unwrap();
         assert_eq!(ledger.forget_old().unwrap(), ids.len());
         assert!(ledger.begin(ids[0], &task()).unwrap(), "forgotten");
-        assert!(!ledger.begin(recent, &task()).unwrap() && !ledger.begin(open, &task()).unwrap());
+        for id in [recent, open, young] {
+            assert!(!ledger.begin(id, &task()).unwrap(), "{id} is remembered");
+        }
     }
 
     #[test]

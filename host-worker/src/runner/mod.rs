@@ -4,9 +4,10 @@
 //! offer ─▶ asking (in the ledger) ─▶ granted ─▶ waiting ─▶ running ─▶ ended ─▶ reported ─▶ acknowledged
 //!            └─ denied: forgotten      after a restart: recovered, then as running
 //! ```
-//! [`ledger`] is what survives a crash; [`reporter`] says what happens. One task owns who runs; the [`Runner`] handle
+//! [`ledger`] is what survives a crash, [`journal`] a job's part of it; [`reporter`] says what happens. One task owns who runs; the [`Runner`] handle
 //! tells it things and never waits.
 
+mod journal;
 pub mod ledger;
 mod reporter;
 
@@ -30,7 +31,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use self::{
-    ledger::{Entry, JobJournal, Ledger, Stage},
+    journal::JobJournal,
+    ledger::{Entry, Ledger, Stage},
     reporter::Reporter,
 };
 use crate::{
@@ -348,7 +350,7 @@ impl Owner {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (reporter, progress) = Reporter::start(id, self.means.link.clone());
         job.progress = Some(progress);
-        let journal = JobJournal::new(self.means.ledger.clone(), id, reporter);
+        let journal = Arc::new(JobJournal::new(self.means.ledger.clone(), id, reporter));
         let cancel = job.cancel.clone();
         let (task, interrupted, means, runner, stop) =
             (job.task.clone(), job.interrupted.take(), self.means.clone(), self.runner.clone(), self.stop.clone());
@@ -365,7 +367,7 @@ impl Owner {
                     accel,
                     tools: means.tools.clone(),
                     customizer: means.customizer.clone(),
-                    journal: Arc::new(journal),
+                    journal: journal.clone(),
                     cancel,
                 };
                 match &interrupted {
@@ -383,7 +385,7 @@ impl Owner {
                 return;
             }
             crate::failpoint("ended.before");
-            end(id, &task, &result, &means).await;
+            end(id, &task, &result, &means, &journal).await;
             runner.tell(Message::Ended(id));
         });
     }
@@ -421,13 +423,13 @@ impl Owner {
 }
 
 /// Writes down how it ended, and shows what changed before anybody hears that it ended.
-async fn end(id: JobId, task: &Task, result: &Result<Outcome, Fault>, means: &Means) {
+async fn end(id: JobId, task: &Task, result: &Result<Outcome, Fault>, means: &Means, journal: &JobJournal) {
     match result {
         Ok(_) => tracing::info!(job = %id, "done"),
         Err(fault) => tracing::warn!(job = %id, error = %fault, left = ?fault.left, "not done"),
     }
     let mut pause = PAUSE_FIRST;
-    while let Err(error) = means.ledger.end(id, result) {
+    while let Err(error) = journal.end(result) {
         // The disk is full, say. What was done is done: it must be told, so this does not give up.
         tracing::error!(job = %id, error = chain(&error), "its end cannot be written into the ledger; trying again");
         tokio::time::sleep(pause).await;

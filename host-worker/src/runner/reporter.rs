@@ -35,6 +35,12 @@ impl Reporter {
         (Self { events, progress }, latest)
     }
 
+    /// One whom nobody hears.
+    #[cfg(test)]
+    pub(super) fn unheard() -> Self {
+        Self { events: mpsc::unbounded_channel().0, progress: watch::channel(None).0 }
+    }
+
     /// An event that is in the ledger.
     pub(super) fn event(&self, event: HostEvent) {
         self.progress.send_replace(None);

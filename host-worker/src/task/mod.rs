@@ -42,7 +42,7 @@ pub struct JournalError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Where a job's course is written down. What it is told is on disk when a call returns.
+/// Where a job's course is written down. What is intended is on disk when the call returns; what is done is there by the job's end.
 pub trait Journal: Send + Sync {
     /// How to take back what is about to be done.
     ///
@@ -50,11 +50,8 @@ pub trait Journal: Send + Sync {
     /// [`JournalError`]; the thing must then not be done.
     fn intend(&self, undo: &Undo) -> Result<(), JournalError>;
 
-    /// A step is done.
-    ///
-    /// # Errors
-    /// [`JournalError`].
-    fn step_done(&self, step: Step) -> Result<(), JournalError>;
+    /// A step is done. Whether it can be written down or not, it is.
+    fn step_done(&self, step: Step);
 
     /// Something happened that is stored and reported; progress is reported only.
     fn event(&self, what: HostEventKind);
@@ -118,11 +115,18 @@ pub async fn recover(task: &Task, done: &[Step], undo: &[Undo], cx: &TaskContext
             decide("go on");
             remove::recover(vm, undo, cx).await
         }
-        Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) => {
-            decide("go on");
-            Box::pin(run(task, cx)).await
-        }
+        Task::Start(vm) => go_on(task, vm, true, cx, decide).await,
+        Task::Stop { vm, .. } | Task::Destroy(vm) => go_on(task, vm, false, cx, decide).await,
     }
+}
+
+/// Goes on switching a machine on or off. What was done before the crash is done, and a cancel that comes now is too late: it would
+/// say that nothing was.
+async fn go_on(task: &Task, vm: &VmTask, on: bool, cx: &TaskContext, decide: impl Fn(&str)) -> Result<Outcome, Fault> {
+    decide("go on");
+    let done = find(vm, cx).await.is_ok_and(|row| row.state.is_active() == on);
+    let cancel = if done { CancellationToken::new() } else { cx.cancel.clone() };
+    Box::pin(run(task, &TaskContext { cancel, ..cx.clone() })).await
 }
 
 /// The domain that a task is about, if it is still the one that the operator saw.
@@ -161,5 +165,50 @@ fn file_in(folder: &str, name: &str) -> PathBuf {
 impl From<JournalError> for Fault {
     fn from(error: JournalError) -> Self {
         Self::from_error(Code::Internal, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maglica_proto::name::DomainName;
+
+    use super::*;
+    use crate::{customize::guestfs::Guestfs, hypervisor::Libvirt};
+
+    /// Remembers nothing.
+    struct Deaf;
+
+    impl Journal for Deaf {
+        fn intend(&self, _: &Undo) -> Result<(), JournalError> {
+            Ok(())
+        }
+
+        fn step_done(&self, _: Step) {}
+
+        fn event(&self, _: HostEventKind) {}
+    }
+
+    #[tokio::test]
+    async fn a_cancel_after_a_restart_does_not_deny_what_was_done_before_it() {
+        let host = Host::new(Arc::new(Libvirt::new("test:///default")));
+        // The driver's own machine, which runs.
+        let uuid = host.look("looking", |hypervisor| hypervisor.domain_by_name("test")).await.unwrap();
+        let vm = VmTask { name: DomainName::new("test").unwrap(), uuid };
+        let tools = ToolPaths::with_first(Vec::<PathBuf>::new());
+        let cx = TaskContext {
+            job: JobId::generate(),
+            host,
+            accel: Accel::Unknown,
+            customizer: Arc::new(Guestfs::new(tools.clone(), PathBuf::new())),
+            tools,
+            journal: Arc::new(Deaf),
+            cancel: CancellationToken::new(),
+        };
+        cx.cancel.cancel();
+        let started = recover(&Task::Start(vm.clone()), &[], &[], &cx).await;
+        assert_eq!(started, Ok(Outcome::Started { already: true }));
+        // What was not done is not done any more.
+        assert_eq!(recover(&Task::Destroy(vm.clone()), &[], &[], &cx).await.unwrap_err().code, Code::Cancelled);
+        assert_eq!(run(&Task::Start(vm), &cx).await.unwrap_err().code, Code::Cancelled);
     }
 }

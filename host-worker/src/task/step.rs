@@ -27,7 +27,7 @@ pub(super) async fn step<T>(
         // On the heap: the steps' futures hold whole programs' output buffers, and nest.
         let result = Box::pin(work).await?;
         failpoint(cx, kind, step, "after").await?;
-        cx.journal.step_done(step)?;
+        cx.journal.step_done(step);
         Ok(result)
     }
     .await;

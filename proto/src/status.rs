@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    audit::AuditHead,
     key::Fingerprint,
     units::{ByteSize, Timestamp},
 };
@@ -31,6 +32,22 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// What was refused, by kind; kinds of which there were none are left out.
     pub refusals: Vec<Refused>,
+    /// The audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditStatus>,
+}
+
+/// How the audit is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditStatus {
+    /// The last line on the disk.
+    pub head: AuditHead,
+    /// What was wrong with its chain when the client worker started.
+    #[serde(default)]
+    pub flaw: Option<String>,
+    /// Why no line can be written at the moment; nothing that changes anything is done meanwhile.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// How many hosts there are of each kind.

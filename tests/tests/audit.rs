@@ -98,6 +98,8 @@ fn a_line_that_is_removed_changed_or_cut_off_shows() {
     cloud.wait_answers();
     cloud.client_worker.wait_log("the audit's chain does not hold");
     cloud.cli(&["audit", "--verify"]).ended_with(1).says(&["line 5 is missing"], &[]);
+    let status = cloud.cli(&["status"]).ok().stdout;
+    assert!(status.contains("CHANGED: line 5 is missing"), "{status}");
     let listed = cloud.cli(&["audit", "-o", "json"]).ended_with(1);
     listed.says(&["line 5 is missing"], &["--verify"]);
     let entries = listed.json()["entries"].as_array().cloned().unwrap_or_default();

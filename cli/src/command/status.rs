@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maglica_proto::{
     request::{Answer, Request},
-    status::{HostCounts, PortStatus, Refused, Status, StoreStatus},
+    status::{AuditStatus, HostCounts, PortStatus, Refused, Status, StoreStatus},
 };
 
 use crate::{
@@ -40,6 +40,7 @@ fn text(status: &Status, verbose: bool) -> String {
         ("hosts", hosts(&status.hosts)),
         ("jobs", listed(status.jobs.iter().map(|jobs| format!("{} {}", jobs.count, jobs.state)))),
         ("store", store(&status.store)),
+        ("audit", status.audit.as_ref().map_or_else(String::new, audit)),
         ("connections", listed(status.ports.iter().map(port))),
         ("refused", status.refusals.iter().map(|refused| refused.count).sum::<u64>().to_string()),
     ];
@@ -77,6 +78,16 @@ fn store(store: &StoreStatus) -> String {
     if store.commits > 0 {
         let (half, most) = (millis(store.commit_p50_us), millis(store.commit_p99_us));
         text.push_str(&format!("; half of the latest within {half}, 99 % within {most}"));
+    }
+    text
+}
+
+fn audit(audit: &AuditStatus) -> String {
+    let mut text = format!("{} lines", audit.head.seq + 1);
+    let flaw = audit.flaw.as_ref().map(|flaw| format!("CHANGED: {flaw}"));
+    let trouble = audit.trouble.as_ref().map(|why| format!("CANNOT BE WRITTEN, so nothing is changed: {why}"));
+    for wrong in flaw.into_iter().chain(trouble) {
+        text.push_str(&format!("; {wrong}"));
     }
     text
 }

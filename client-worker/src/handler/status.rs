@@ -8,7 +8,7 @@ use std::{
 use maglica_proto::{
     fault::Fault,
     request::Presence,
-    status::{HostCounts, PortStatus, Refused, Status},
+    status::{AuditStatus, HostCounts, PortStatus, Refused, Status},
     units::{ByteSize, Timestamp},
 };
 
@@ -53,6 +53,7 @@ impl Handlers {
         });
         let mut hosts = counts.await.ok_or_else(stopping)?;
         hosts.pending = u32::try_from(self.trust.now().pending().len()).unwrap_or(u32::MAX);
+        let audit = self.audit.state().await?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             fingerprint: self.keys.now().newest().fingerprint(),
@@ -75,6 +76,7 @@ impl Handlers {
                     }),
                 )
                 .collect(),
+            audit: Some(AuditStatus { head: audit.head, flaw: audit.flaw, trouble: audit.trouble }),
         })
     }
 }

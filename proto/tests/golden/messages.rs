@@ -15,7 +15,7 @@ use maglica_proto::{
         Submission, VmCursor, VmRow, VmView,
     },
     seal::{Hello, Welcome},
-    status::{HostCounts, JobCount, PortStatus, Refused, Status, StoreStatus},
+    status::{AuditStatus, HostCounts, JobCount, PortStatus, Refused, Status, StoreStatus},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -232,6 +232,7 @@ fn status() -> Status {
         store: StoreStatus { size: gib(1), commits: 210, failed: 1, commit_p50_us: 240, commit_p99_us: 900 },
         ports: vec![PortStatus { port: "ask".to_owned(), open: 4, accepted: 90 }],
         refusals: vec![Refused { at: "session".to_owned(), kind: "unknown-key".to_owned(), count: 7 }],
+        audit: None,
     }
 }
 
@@ -297,6 +298,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("hosts", Answer::Hosts { hosts }),
         ("pings", Answer::Pings { pings: vec![ping(Presence::Up, Some(1480)), ping(Presence::Down, None)] }),
         ("status", Answer::Status(Box::new(status()))),
+        ("status-audit", Answer::Status(Box::new(Status { audit: Some(audit_status()), ..status() }))),
         ("submitted", Answer::Submitted { results: vec![Ok(job_row(JobState::Queued)), Err(fault())] }),
         ("jobs", Answer::Jobs { jobs: job_states().into_iter().map(|(_, state)| job_row(state)).collect() }),
         ("job", Answer::Job(Box::new(job_view(succeeded(), None)))),
@@ -326,6 +328,11 @@ fn answers() -> Vec<(&'static str, Answer)> {
         "operators" => Answer::Operators { .. }, "audit" => Answer::Audit(_), "keys" => Answer::Keys(_),
         "done" => Answer::Done, "fault" => Answer::Fault { .. });
     answers
+}
+
+fn audit_status() -> AuditStatus {
+    let head = AuditHead { seq: 4711, hash: LineHash::from_bytes([0x5e; 32]) };
+    AuditStatus { head, flaw: Some("line 2 is missing".to_owned()), trouble: Some("no space left".to_owned()) }
 }
 
 fn audit_page(next: Option<AuditPlace>, flaw: Option<String>) -> AuditPage {

@@ -199,7 +199,7 @@ fn more_connections_than_file_descriptors_are_turned_away_and_local_commands_go_
     cloud.hosts[0].start();
     cloud.wait_up(0);
     let mut target = Target::running("wire", cloud);
-    target.case("T7b 600 connections where 400 files may be open", &[("ask", "displaced", 100)], |cloud| {
+    target.case("T7b 600 connections where 400 files may be open", &[("ask", "displaced", 1)], |cloud| {
         let mut held = Vec::new();
         for at in 0..600 {
             held.extend(Raw::try_connect(cloud.rep_addr()));
@@ -209,7 +209,7 @@ fn more_connections_than_file_descriptors_are_turned_away_and_local_commands_go_
         }
         drop(held);
     });
-    target.case("T7b the same with the handshake done", &[("ask", "displaced", 100)], |cloud| {
+    target.case("T7b the same with the handshake done", &[("ask", "displaced", 1)], |cloud| {
         let mut held = Vec::new();
         for _ in 0..200 {
             let mut peer = Raw::connect(cloud.rep_addr());

@@ -19,7 +19,8 @@ fn ends() -> &'static (Session, Session) {
             let (server, host) = (KeyPair::generate()?, KeyPair::generate()?);
             let hello = Hello::new("0", "host0");
             let (initiator, first) = Initiator::start(&host, server.public(), PeerKind::Host, hello, None)?;
-            let welcome = Welcome { protocol: 1, program: "0".into(), name: "host0".into(), topic: None, server_key: None };
+            let welcome =
+                Welcome { protocol: 1, program: "0".into(), name: "host0".into(), topic: None, server_key: None };
             let (second, theirs) = Responder::read(&server, &first)?.accept(&welcome, None)?;
             Ok((initiator.finish(&second)?.1, theirs))
         };

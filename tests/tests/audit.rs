@@ -179,7 +179,8 @@ fn without_room_for_the_audit_nothing_is_changed_and_everything_is_still_shown()
     cloud.client_worker.kill9();
     // What it writes at its own start is let through, and after a while the disk has room again.
     cloud.client_worker.start_with("audit.full=6*off->8*return->off");
-    cloud.wait_answers();
+    // A list is complete only when the host is back.
+    cloud.wait_up(0);
     let refused = wait_until("a request is refused", SOON, || {
         let output = cloud.cli(&["host", "revoke", "host9.example.jp"]);
         when(output.code == 8, &output).map(|()| output)

@@ -101,7 +101,7 @@ pub struct PortStatus {
 /// What was refused for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Where: `ask` or `publish` for a connection to that port, `session` for what came through it whole.
+    /// Where: `ask` or `publish` for a connection to that port, `bus` for what came through it whole.
     pub at: String,
     /// Why, one word.
     pub kind: String,

@@ -70,7 +70,7 @@ impl<'a> App<'a> {
         Ok(self.client.insert(client))
     }
 
-    /// Says what came to be known beside the answers.
+    /// Says what came to be known beside the answers, before these are shown.
     pub fn say_notes(&self) {
         for note in self.client.iter().flat_map(Client::take_notes) {
             self.out.note(&note);
@@ -90,7 +90,9 @@ impl<'a> App<'a> {
             }
             return Err(error);
         }
-        self.client()?.ask(request, Duration::ZERO, until).await
+        let answer = self.client()?.ask(request, Duration::ZERO, until).await;
+        self.say_notes();
+        answer
     }
 
     /// Asks what is answered by [`Answer::Done`].

@@ -18,7 +18,7 @@ use maglica_proto::{
     transport::{DialLimits, Requester, SealedError, SealedRequester, TransportError},
 };
 
-use crate::error::Error;
+use crate::{error::Error, release};
 
 /// The version that the client worker logs.
 const PROGRAM: &str = concat!("maglica ", env!("CARGO_PKG_VERSION"));
@@ -33,6 +33,8 @@ pub struct Client {
     own: Fingerprint,
     conversation: SealedRequester,
     notes: Arc<Mutex<Vec<String>>>,
+    /// The client worker's version, once it has said it.
+    server: Option<String>,
     /// It answered once, so that a refused connection is a restart rather than a wrong address.
     met: bool,
 }
@@ -61,13 +63,19 @@ impl Client {
             }
         };
         let conversation = conversation(keys, server, config.client.rep_addr(), None).pinning(pin);
-        Ok(Self { own, conversation, notes, met: false })
+        Ok(Self { own, conversation, notes, server: None, met: false })
     }
 
     /// The client worker's newest key that is known to be its own.
     #[must_use]
     pub fn newest_server(&self) -> PublicKey {
         self.conversation.newest_server()
+    }
+
+    /// The client worker's version, once it has answered.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// What the person should know, said once.
@@ -105,7 +113,15 @@ impl Client {
 
     async fn once(&mut self, body: &[u8], limit: Duration) -> Result<Answer, Error> {
         let until = Instant::now() + limit;
-        let handshake = self.conversation.session(limit).await.map(drop);
+        let handshake = self.conversation.session(limit).await.map(|(_, welcome)| {
+            if self.server.as_deref() != Some(&welcome.program) {
+                self.server = Some(welcome.program.clone());
+                self.notes
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend(release::server_differs(&welcome.program));
+            }
+        });
         self.met |= !matches!(handshake, Err(SealedError::Transport(_)));
         handshake.map_err(|error| self.no_session(error))?;
         let left = until.saturating_duration_since(Instant::now());

@@ -38,6 +38,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file that was named cannot be written.
+    #[error("cannot write into {}", path.display())]
+    Write {
+        /// Which, or its folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -166,7 +175,9 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Input { .. } | Self::File { .. } | Self::Invitation(_) => Exit::Usage,
+            Self::Usage(_) | Self::Input { .. } | Self::File { .. } | Self::Write { .. } | Self::Invitation(_) => {
+                Exit::Usage
+            }
             Self::Config(_) => Exit::Configuration,
             Self::KeyFile(_) | Self::WrongServer { .. } | Self::TokenRefused { .. } | Self::OtherServer { .. } => {
                 Exit::Trust
@@ -239,6 +250,7 @@ impl Error {
             | Self::Usage(_)
             | Self::Input { .. }
             | Self::File { .. }
+            | Self::Write { .. }
             | Self::Config(_)
             | Self::Key(_)
             | Self::Invitation(_)

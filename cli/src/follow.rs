@@ -63,7 +63,8 @@ pub async fn stay(app: &mut App<'_>, view: JobView) -> Result<Exit, Error> {
     ended(app, row?).await
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Never, if there is no deadline.
+pub(crate) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

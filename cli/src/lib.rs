@@ -9,6 +9,7 @@
 //! | [`story`] | what a job's events, steps and outcomes are called |
 //! | [`input`] | files and texts that a person gives, checked before anything is sent |
 //! | [`output`] | tables, JSON, YAML, names, progress: the only place that prints |
+//! | [`release`] | which versions fit one another |
 //! | [`error`] | everything that can go wrong, with its hints |
 //! | [`exit`] | the exit codes |
 //!
@@ -26,12 +27,17 @@ pub mod exit;
 pub mod follow;
 pub mod input;
 pub mod output;
+pub mod release;
 pub mod story;
 
 use crate::{app::App, command::Cli, error::Error, exit::Exit, output::Output};
 
 /// Runs the command with these arguments, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if command::completion::answer(&arguments) {
+        return Exit::Ok.into();
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error).into(),

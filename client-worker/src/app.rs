@@ -11,7 +11,9 @@ use anyhow::Context;
 use maglica_proto::{
     config::{Config, folder},
     fault::chain,
+    job::JobRow,
     key::PublicKey,
+    news::News,
     units::Timestamp,
 };
 use sd_notify::NotifyState;
@@ -33,6 +35,7 @@ use crate::{
     handler::{Handlers, status::Since},
     job::{Desk, delivery::Delivery, store::SqliteStore},
     local,
+    news::Feed,
     ping::Pings,
     trust::{Register, ServerKeys, Trust, register::rotation::Taker},
 };
@@ -74,10 +77,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     local::enrol_root(&config, keys.now().newest(), &trust, &audit).await?;
 
     let store = SqliteStore::open(&state.join("jobs.db"))?;
-    let (desk, desk_thread) = Desk::start(Box::new(store), config.jobs.keep)?;
+    let news = Feed::start();
+    let of_jobs = news.clone();
+    let tell = move |rows: Vec<JobRow>| {
+        of_jobs.tell(rows.into_iter().map(|job| News::Job { job: Box::new(job) }).collect());
+    };
+    let (desk, desk_thread) = Desk::start(Box::new(store), config.jobs.keep, tell)?;
     let (down, went_down) = mpsc::channel(DOWN_QUEUE);
     let limits = Limits { suspect_after: config.timing.suspect, down_after: config.timing.down };
-    let fleet = Fleet::start(FleetState::new(limits, Instant::now()), down, serving.clone());
+    let fleet = Fleet::start(FleetState::new(limits, Instant::now()), down, news.clone(), serving.clone());
     let (publisher, publish_queue) = bus::publisher();
     let delivery = Delivery::start(desk.clone(), publisher, config.timing.offer_first, serving.clone());
 
@@ -106,6 +114,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let refused: Arc<Refused> = Arc::default();
     let handlers = Arc::new(Handlers {
         pings: Pings::start(),
+        news: news.clone(),
         gates: vec![counted("ask", &gates[0]), counted("publish", &gates[1])],
         keys: keys.clone(),
         since: Since::now(),
@@ -161,6 +170,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!("client worker is stopping");
     notify(&[NotifyState::Stopping]);
     desk.stop().await;
+    news.stop().await;
     stop.cancel();
     // The last handle to the desk goes when its requests have been answered; then its thread has stored everything.
     drop((desk, fleet, audit));

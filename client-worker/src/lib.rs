@@ -12,6 +12,7 @@
 //! | [`handler`] | which role may ask what, and the answers |
 //! | [`job`] | the jobs: their life, store and delivery |
 //! | [`fleet`] | which hosts are there, and what they have |
+//! | [`news`] | what happened lately, for those who watch |
 //! | [`placement`] | on which host a clone is made |
 //! | [`trust`] | the register of keys |
 //! | [`audit`] | who asked for what, on the disk before it is done |
@@ -29,6 +30,7 @@ pub mod gate;
 pub mod handler;
 pub mod job;
 pub mod local;
+pub mod news;
 pub mod ping;
 pub mod placement;
 pub mod similar;

@@ -1,8 +1,12 @@
 //! The command line of the client worker.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
 use maglica_client_worker::{
     app,
     backup::{self, unpack::Restored},
@@ -41,12 +45,21 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Writes the manual pages into a folder
+    #[command(hide = true)]
+    Manual {
+        /// A folder that exists
+        folder: PathBuf,
+    },
 }
 
 #[expect(clippy::print_stdout, reason = "what --check-config and init are asked for; the daemon itself only logs")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = (|| -> anyhow::Result<()> {
+        if let Some(Command::Manual { folder }) = &arguments.command {
+            return manual(folder);
+        }
         let loaded = Config::load(arguments.config.as_deref())?;
         if arguments.check_config {
             let file =
@@ -81,6 +94,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// The manual pages, of the same source as `--help`.
+fn manual(folder: &Path) -> anyhow::Result<()> {
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+    for page in std::iter::once(&command).chain(shown) {
+        clap_mangen::Man::new(page.clone())
+            .section("8")
+            .generate_to(folder)
+            .with_context(|| format!("cannot write into {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 fn moment(at: Timestamp) -> String {

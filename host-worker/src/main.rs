@@ -1,9 +1,13 @@
 //! The command line of the host worker.
 
-use std::{io::Read, path::PathBuf, process::ExitCode};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use maglica_host_worker::{app, link::enrol};
 use maglica_proto::{config::Config, join::Invitation, key::PublicKey, log};
 
@@ -37,12 +41,21 @@ enum Command {
     },
     /// Prints this host's public key and fingerprint
     Key,
+    /// Writes the manual pages into a folder
+    #[command(hide = true)]
+    Manual {
+        /// A folder that exists
+        folder: PathBuf,
+    },
 }
 
 #[expect(clippy::print_stdout, reason = "what --check-config, join and key are asked for; the daemon itself only logs")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = (|| -> anyhow::Result<()> {
+        if let Some(Command::Manual { folder }) = &arguments.command {
+            return manual(folder);
+        }
         let loaded = Config::load(arguments.config.as_deref())?;
         if arguments.check_config {
             let file =
@@ -75,7 +88,7 @@ fn main() -> ExitCode {
                 println!("public key   {}\nfingerprint  {}", keys.public(), keys.public().fingerprint());
                 Ok(())
             }
-            None => {
+            Some(Command::Manual { .. }) | None => {
                 // A name that is not fit is told as what keeps the host worker from starting.
                 log::start(&loaded.config.log, loaded.config.host.name().ok().as_ref());
                 runtime.block_on(app::run(loaded.config))
@@ -86,6 +99,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// The manual pages, of the same source as `--help`.
+fn manual(folder: &Path) -> anyhow::Result<()> {
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+    for page in std::iter::once(&command).chain(shown) {
+        clap_mangen::Man::new(page.clone())
+            .section("8")
+            .generate_to(folder)
+            .with_context(|| format!("cannot write into {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 fn invitation(file: Option<PathBuf>) -> anyhow::Result<Invitation> {

@@ -107,6 +107,7 @@ impl Rig {
                 image: DomainName::new(self.image.as_str()).unwrap(),
                 name: GuestName::new(name).unwrap(),
                 on: None,
+                anti_affinity: None,
                 pool: None,
                 customize: None,
                 start,
@@ -115,6 +116,7 @@ impl Rig {
             uuid: Uuid::new_v4(),
             macs: vec!["52:54:00:0a:0b:0c".parse().unwrap()],
             by: "tester".to_owned(),
+            disk: None,
             memory: maglica_proto::units::ByteSize::mib(64),
         }
     }

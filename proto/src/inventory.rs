@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     id::JobId,
-    name::{DomainName, PoolName, VolumeName},
+    name::{DomainName, GroupName, PoolName, VolumeName},
     net::MacAddr,
     units::ByteSize,
 };
@@ -193,6 +193,9 @@ pub struct Provenance {
     pub image: DomainName,
     /// Who asked.
     pub by: String,
+    /// The group of which no two are to be on one host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anti_affinity: Option<GroupName>,
 }
 
 /// A domain.

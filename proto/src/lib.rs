@@ -5,6 +5,8 @@
 //! | [`name`], [`units`], [`id`], [`net`] | validated names, sizes, times, ids and addresses: checked once, at the edge |
 //! | [`request`] | what an operator asks of the client worker, and the answers |
 //! | [`status`] | how the client worker is, for `maglica status` and monitors |
+//! | [`placement`] | where a new machine would go, and why |
+//! | [`news`] | what happens, for `maglica watch` |
 //! | [`host`] | what a host worker reports and asks, and what is broadcast to it |
 //! | [`job`] | a job: what it should do, its life, its events, its outcome |
 //! | [`inventory`], [`change`] | what a host has: domains, images, pools, capacity; what changed of it |
@@ -37,6 +39,8 @@ pub mod key;
 pub mod log;
 pub mod name;
 pub mod net;
+pub mod news;
+pub mod placement;
 pub mod request;
 pub mod seal;
 pub mod status;

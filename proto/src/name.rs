@@ -30,8 +30,8 @@ const DNS_NAME_MAX: usize = 253;
 const DNS_LABEL_MAX: usize = 63;
 /// A file name's limit on Linux; libvirt makes files of domain, pool and volume names.
 const FILE_NAME_MAX: usize = 255;
-/// Ours: an operator's name fits a column.
-const OPERATOR_NAME_MAX: usize = 64;
+/// Ours: an operator's or a group's name fits a column.
+const WORD_MAX: usize = 64;
 
 fn check_dns(text: &str, max: usize, too_long: &'static str) -> Result<(), &'static str> {
     if text.is_empty() {
@@ -84,7 +84,7 @@ fn check_libvirt(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn check_operator(text: &str) -> Result<(), &'static str> {
+fn check_word(text: &str) -> Result<(), &'static str> {
     let first = text.bytes().next().ok_or("it is empty")?;
     if !first.is_ascii_alphanumeric() {
         return Err("it does not begin with a letter or digit");
@@ -92,7 +92,7 @@ fn check_operator(text: &str) -> Result<(), &'static str> {
     if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b)) {
         return Err("only letters a-z, digits and - _ . @ are allowed");
     }
-    if text.len() > OPERATOR_NAME_MAX {
+    if text.len() > WORD_MAX {
         return Err("it is longer than 64 characters");
     }
     Ok(())
@@ -195,7 +195,11 @@ name_type! {
 }
 name_type! {
     /// The name of a person or program that holds an operator's key.
-    OperatorName, "operator name", check_operator, lowercase: false
+    OperatorName, "operator name", check_word, lowercase: false
+}
+name_type! {
+    /// The name of a group of virtual machines of which no two are to be on one host.
+    GroupName, "group name", check_word, lowercase: false
 }
 
 impl From<GuestName> for DomainName {

@@ -23,6 +23,8 @@ mod independent;
 mod inventory;
 #[path = "golden/messages.rs"]
 mod messages;
+#[path = "golden/placement.rs"]
+mod placement;
 #[path = "golden/value.rs"]
 mod value;
 

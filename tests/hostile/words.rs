@@ -90,7 +90,12 @@ fn what_a_host_makes_up_is_shown_clean_and_cut_to_size() {
             domain.state = DomainState::Off;
             domain.vcpus = u32::MAX;
             domain.memory = ByteSize::bytes(u64::MAX);
-            domain.made = Some(Provenance { job: id, image: "x.original".parse().unwrap(), by: EVIL.to_owned() });
+            domain.made = Some(Provenance {
+                job: id,
+                image: "x.original".parse().unwrap(),
+                by: EVIL.to_owned(),
+                anti_affinity: None,
+            });
             let disk = &mut domain.disks[0];
             (disk.target, disk.format) = (EVIL.to_owned(), EVIL.to_owned());
             (disk.path, disk.backing, disk.trouble) = (Some(EVIL.into()), Some(EVIL.into()), Some(EVIL.into()));

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args};
 use maglica_proto::{
     job::{CloneSpec, Customization},
-    name::{DomainName, GuestName, HostName, PoolName},
+    name::{DomainName, GroupName, GuestName, HostName, PoolName},
     net::IpPrefix,
 };
 
@@ -26,6 +26,12 @@ pub struct Clone {
     /// The host to make it on, instead of the one with the least load.
     #[arg(long, value_name = "HOST")]
     on: Option<HostName>,
+    /// Keep it off every host that has a machine of this group.
+    #[arg(long, value_name = "GROUP")]
+    anti_affinity: Option<GroupName>,
+    /// Say where it would be made, and why not on the other hosts; make nothing.
+    #[arg(long, conflicts_with_all = ["detach", "wait"])]
+    pub(super) dry_run: bool,
     /// The storage pool to put its disks into.
     #[arg(long, value_name = "POOL")]
     pool: Option<PoolName>,
@@ -96,6 +102,7 @@ impl Clone {
             image: self.image,
             name: self.hostname,
             on: self.on,
+            anti_affinity: self.anti_affinity,
             pool: self.pool,
             customize,
             start,

@@ -19,6 +19,7 @@ use crate::{
     exit::Exit,
     input::{self, one, seconds},
     output::table::Table,
+    release,
 };
 
 /// Commands about hosts.
@@ -177,6 +178,13 @@ async fn list(app: &mut App<'_>) -> Result<Exit, Error> {
         || table(&hosts),
         || hosts.iter().map(|host| host.name.to_string()).collect(),
     )?;
+    let server = app.client()?.server().unwrap_or_default().to_owned();
+    for host in &hosts {
+        let worker = host.facts.as_ref().map(|facts| facts.worker.as_str());
+        if let Some(note) = worker.and_then(|worker| release::differs(&host.name, worker, &server)) {
+            app.out.note(&note);
+        }
+    }
     for host in hosts.iter().filter(|host| host.presence == Presence::Pending) {
         app.out.note(&format!(
             "to let {} in: maglica host accept {} --fingerprint {}",

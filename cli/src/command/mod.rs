@@ -15,15 +15,20 @@ use crate::{
 
 pub mod audit;
 mod clone;
+pub(crate) mod completion;
 pub mod host;
 pub mod image;
 pub mod job;
 pub mod key;
 pub mod log;
+mod manual;
 pub mod operator;
 pub mod ping;
 mod status;
+mod version;
 pub mod vm;
+pub mod watch;
+pub mod why;
 
 /// A small private cloud of libvirt hosts.
 #[derive(Debug, Parser)]
@@ -100,6 +105,17 @@ pub enum Command {
     /// The client worker's own key.
     #[command(subcommand)]
     Key(key::Key),
+    /// Say why a machine is where it is, or a job waits.
+    Why(why::Why),
+    /// Show what happens, as it happens. Ctrl-C ends it.
+    Watch(watch::Watch),
+    /// The versions of all parts.
+    Version,
+    /// Print the script that completes this command's words in a shell.
+    Completion(completion::Completion),
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Manual(manual::Manual),
     /// The exit codes.
     #[command(hide = true, long_about = exit_codes())]
     ExitCodes,
@@ -125,6 +141,11 @@ impl Command {
             Self::Status => status::run(app).await,
             Self::Audit(command) => command.run(app).await,
             Self::Key(command) => command.run(app).await,
+            Self::Why(command) => command.run(app).await,
+            Self::Watch(command) => command.run(app).await,
+            Self::Version => version::run(app).await,
+            Self::Completion(command) => command.run(app),
+            Self::Manual(command) => command.run(),
             Self::ExitCodes => app.out.data(&Exit::table()).map(|()| Exit::Ok),
         }
     }

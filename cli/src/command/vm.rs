@@ -113,7 +113,11 @@ impl Vm {
             }
             Self::Clone(clone) => {
                 let detach = clone.detach;
+                let dry_run = clone.dry_run;
                 let spec = clone.spec()?;
+                if dry_run {
+                    return super::why::dry_run(app, spec).await;
+                }
                 follow::submit(app, JobSpec::Clone(spec), detach).await
             }
             Self::Remove { which, yes, detach } => {

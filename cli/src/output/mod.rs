@@ -141,6 +141,30 @@ impl Output {
         }
     }
 
+    /// Shows one of many that come one by one: a line of text, of JSON, or a name, or a document of YAML.
+    ///
+    /// # Errors
+    /// [`Error::Output`] if stdout is closed.
+    pub fn item<T: Serialize>(
+        &self,
+        value: &T,
+        line: impl FnOnce() -> String,
+        name: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        match self.format {
+            Format::Table => self.data(&line()),
+            Format::Json => {
+                let text = serde_json::to_string(value).map_err(|error| Error::Format("JSON", error.to_string()))?;
+                self.data(&escaped(&text))
+            }
+            Format::Yaml => {
+                let text = serde_norway::to_string(value).map_err(|error| Error::Format("YAML", error.to_string()))?;
+                self.data(&format!("---\n{text}"))
+            }
+            Format::Name => self.data(&name()),
+        }
+    }
+
     /// Prints text on stdout as it is, with a line's end.
     ///
     /// # Errors

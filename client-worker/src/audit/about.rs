@@ -66,7 +66,9 @@ impl About {
             | Request::JobList { .. }
             | Request::OperatorList
             | Request::KeyShow
+            | Request::Watch { .. }
             | Request::Audit { .. } => reads(Thing::default()),
+            Request::Place { spec } => reads(Thing::named(&spec.name).with("clone")),
             Request::VmShow { name, .. } => reads(Thing::named(name)),
             Request::JobShow { id } | Request::JobWatch { id, .. } => reads(Thing::default().of_job(*id)),
             Request::Submit { id, spec } => changes(Thing::named(&spec.vm()).with(spec.verb()).of_job(*id)),

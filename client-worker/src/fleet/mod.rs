@@ -3,6 +3,7 @@
 //! [`state`] is the whole of it and answers every question about it (pure, `now` is given); [`view`] makes the rows
 //! that operators see. One task owns it; the [`Fleet`] handle sends it a closure and awaits what it returns.
 
+mod news;
 pub mod state;
 pub mod view;
 mod weight;
@@ -14,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use state::{FleetState, Limits};
+
+use crate::news::Feed;
 
 /// How many questions may wait; beyond it askers wait in turn.
 const QUEUE: usize = 4096;
@@ -29,11 +32,11 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts the task. Hosts that go down are told to `down`.
+    /// Starts the task. Hosts that go down are told to `down`, and what happens to `feed`.
     #[must_use]
-    pub fn start(state: FleetState, down: mpsc::Sender<HostName>, stop: CancellationToken) -> Self {
+    pub fn start(state: FleetState, down: mpsc::Sender<HostName>, feed: Feed, stop: CancellationToken) -> Self {
         let (questions, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(run(state, receiver, down, stop));
+        tokio::spawn(run(state, receiver, down, feed, stop));
         Self { questions }
     }
 
@@ -56,6 +59,7 @@ async fn run(
     mut state: FleetState,
     mut questions: mpsc::Receiver<Question>,
     down: mpsc::Sender<HostName>,
+    feed: Feed,
     stop: CancellationToken,
 ) {
     let mut look = tokio::time::interval((state.limits().down_after / LOOKS).max(Duration::from_millis(10)));
@@ -68,6 +72,7 @@ async fn run(
                 None => return,
             },
             _ = look.tick() => {
+                state.look(Instant::now());
                 for host in state.newly_down(Instant::now()) {
                     tracing::warn!(%host, "host is down");
                     // The receiver lives as long as the client worker.
@@ -75,5 +80,6 @@ async fn run(
                 }
             }
         }
+        feed.tell(state.take_news());
     }
 }

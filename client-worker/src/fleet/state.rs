@@ -12,12 +12,13 @@ use maglica_proto::{
     key::Fingerprint,
     name::{DomainName, HostName},
     net::MacAddr,
+    news::{HostNews, News},
     request::Presence,
     units::Timestamp,
 };
 use uuid::Uuid;
 
-use super::weight;
+use super::{news, weight};
 
 /// After how much silence a host counts as what.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,8 @@ pub struct HostEntry {
     confirmed: Option<Instant>,
     gathered: Option<Gathered>,
     reported_down: bool,
+    /// As what those who watch know it.
+    told: Presence,
 }
 
 /// An inventory of which parts are still to come.
@@ -74,13 +77,17 @@ pub struct FleetState {
     limits: Limits,
     started: Instant,
     hosts: BTreeMap<HostName, HostEntry>,
+    /// Whether the register has been read: what it holds at the start is no news.
+    enrolled: bool,
+    /// What happened since it was last taken.
+    news: Vec<News>,
 }
 
 impl FleetState {
     /// Nothing is known yet.
     #[must_use]
     pub const fn new(limits: Limits, now: Instant) -> Self {
-        Self { limits, started: now, hosts: BTreeMap::new() }
+        Self { limits, started: now, hosts: BTreeMap::new(), enrolled: false, news: Vec::new() }
     }
 
     /// The limits it was made with.
@@ -91,7 +98,15 @@ impl FleetState {
 
     /// These are the enrolled hosts: new ones appear, others go.
     pub fn enrol(&mut self, enrolled: Vec<Enrolled>) {
-        self.hosts.retain(|name, _| enrolled.iter().any(|host| host.name == *name));
+        let (news, known) = (&mut self.news, self.enrolled);
+        self.hosts.retain(|name, _| {
+            let stays = enrolled.iter().any(|host| host.name == *name);
+            if !stays {
+                news.push(News::Host { host: name.clone(), change: HostNews::Left });
+            }
+            stays
+        });
+        self.enrolled = true;
         for host in enrolled {
             match self.hosts.get_mut(&host.name) {
                 // Enrolled anew under an old name is a new host: what the old one said is not to be believed of it.
@@ -106,8 +121,12 @@ impl FleetState {
                         confirmed: None,
                         gathered: None,
                         reported_down: false,
+                        told: Presence::Suspect,
                         enrolled: host.clone(),
                     };
+                    if known {
+                        self.news.push(News::Host { host: host.name.clone(), change: HostNews::Joined });
+                    }
                     self.hosts.insert(host.name, entry);
                 }
             }
@@ -120,6 +139,11 @@ impl FleetState {
         entry.heard = Some(wall);
         entry.heard_at = Some(now);
         entry.reported_down = false;
+        if entry.told != Presence::Up {
+            entry.told = Presence::Up;
+            let change = HostNews::Presence { presence: Presence::Up };
+            self.news.push(News::Host { host: host.clone(), change });
+        }
         if entry.boot != Some(boot) {
             entry.boot = Some(boot);
             entry.revision = 0;
@@ -167,6 +191,10 @@ impl FleetState {
             let mut whole = gathered.whole;
             whole.domains.sort_by(|a, b| a.name.cmp(&b.name));
             whole.domains.shrink_to_fit();
+            // What a host has when it is first heard of is no news.
+            if let Some(before) = &entry.inventory {
+                self.news.extend(news::between(host, before, &whole));
+            }
             entry.inventory = Some(Arc::new(whole));
             entry.revision = revision;
             entry.confirmed = Some(now);
@@ -187,6 +215,7 @@ impl FleetState {
             // Told as a whole, it is weighed as a whole.
             return false;
         }
+        self.news.extend(news::of_change(host, inventory, &change));
         change.apply(Arc::make_mut(inventory));
         entry.revision = revision;
         entry.confirmed = Some(now);
@@ -212,6 +241,28 @@ impl FleetState {
         } else {
             Presence::Down
         }
+    }
+
+    /// Looks which hosts fell silent, for those who watch.
+    pub fn look(&mut self, now: Instant) {
+        let silent: Vec<(HostName, Presence)> = self
+            .hosts
+            .values()
+            .map(|entry| (entry, self.presence(entry, now)))
+            .filter(|(entry, presence)| entry.told != *presence)
+            .map(|(entry, presence)| (entry.enrolled.name.clone(), presence))
+            .collect();
+        for (host, presence) in silent {
+            if let Some(entry) = self.hosts.get_mut(&host) {
+                entry.told = presence;
+                self.news.push(News::Host { host, change: HostNews::Presence { presence } });
+            }
+        }
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
     }
 
     /// The hosts that became down since the last look.

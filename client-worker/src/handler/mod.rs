@@ -7,6 +7,7 @@
 //! | [`status`] | how the client worker is |
 //! | [`submit`] | an operator's new jobs: from asked to stored |
 //! | [`decide`] | what a new job will be: which machine, which host, what the host will be told |
+//! | [`place`] | what placement has to know, looked up; dry runs |
 //! | [`said`] | what a host may say, cut and cleaned |
 //! | [`room`] | lists that fit into a message |
 //! | [`host`] | host workers: heartbeats, inventory, grants, progress, reports |
@@ -17,6 +18,7 @@ mod decide;
 mod host;
 mod keys;
 mod operator;
+mod place;
 mod room;
 mod said;
 pub mod status;
@@ -51,6 +53,7 @@ use crate::{
     },
     fleet::Fleet,
     job::{Desk, delivery::Delivery},
+    news::Feed,
     ping::Pings,
     trust::{Known, ServerKeys, Trust},
 };
@@ -72,6 +75,8 @@ pub struct Handlers {
     pub audit: Audit,
     /// Weights, times and ports.
     pub config: Config,
+    /// What happened lately.
+    pub news: Feed,
     /// Pings under way.
     pub pings: Pings,
     /// What the gates let in and refused.

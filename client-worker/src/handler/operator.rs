@@ -13,7 +13,7 @@ use maglica_proto::{
 };
 
 use super::{Handlers, room, stopping};
-use crate::{bus::turns::Turn, fleet::state::HostEntry, trust::register::InvitedAs};
+use crate::{bus::turns::Turn, fleet::state::HostEntry, news::Heard, trust::register::InvitedAs};
 
 /// The longest that a watcher is kept waiting before it hears that nothing happened.
 const WATCH_MAX: Duration = Duration::from_secs(25);
@@ -33,6 +33,7 @@ impl Handlers {
         // These are held back on purpose; new jobs wait for the hosts after a start and take their turn then.
         let waits = match request {
             Request::JobWatch { .. }
+            | Request::Watch { .. }
             | Request::HostPing { .. }
             | Request::Submit { .. }
             | Request::SubmitMany { .. } => true,
@@ -42,6 +43,7 @@ impl Handlers {
             | Request::HostList
             | Request::JobList { .. }
             | Request::JobShow { .. }
+            | Request::Place { .. }
             | Request::JobCancel { .. }
             | Request::HostInvite { .. }
             | Request::HostAccept { .. }
@@ -103,6 +105,12 @@ impl Handlers {
                         Ok(Answer::Watch { row: Box::new(view.row), events, progress: view.progress })
                     }
                 }
+            }
+            Request::Place { spec } => self.place(spec).await,
+            Request::Watch { after, wait_ms } => {
+                let wait = Duration::from_millis(wait_ms.into()).min(WATCH_MAX);
+                let Heard { items, next, missed } = self.news.since(after, wait).await.ok_or_else(stopping)?;
+                Ok(Answer::News { items, next, missed })
             }
             Request::Submit { id, spec } => {
                 tracing::info!(job = %id, operator = %by, verb = spec.verb(), vm = %spec.vm(), "submitted");

@@ -127,7 +127,7 @@ async fn a_repeat_of_a_forgotten_job_does_not_run_again_and_the_desk_answers_mea
     let records: Vec<JobRecord> =
         (0..OLD).map(|i| over(start.after(Duration::from_millis(u64::try_from(i).unwrap())))).collect();
     let (_folder, store) = store(&records);
-    let (desk, thread) = Desk::start(Box::new(store), DAY * 90).unwrap();
+    let (desk, thread) = Desk::start(Box::new(store), DAY * 90, |_| {}).unwrap();
     let (mut portions, mut slowest) = (1, Duration::ZERO);
     while desk.expire(now().before(DAY)).await.unwrap() {
         let asked = Instant::now();

@@ -1,16 +1,26 @@
 //! Placement: on which host a clone is made. Pure policy: facts in, a choice with its reasons out.
 //!
-//! Among hosts that have the image, are up and have the memory: the lowest `active domains × 10 / weight`, as Maglica
-//! always did; ties go to the most free memory, then to the name.
+//! Among hosts that have the image, are up, and have the memory, the processors and a pool with room: the lowest
+//! `active domains × 10 / weight`, as Maglica always did; ties go to the fewest virtual processors for each of the host's own,
+//! then to the most free memory, then to the name. What can refuse a host is in [`refusal`].
+
+mod refusal;
+mod room;
+#[cfg(test)]
+mod tests;
 
 use maglica_proto::{
     fault::{Code, Fault},
     job::Task,
-    name::{DomainName, HostName},
+    name::{DomainName, GroupName, HostName, PoolName},
     net::MacAddr,
+    placement::{Considered, Verdict, score_text},
     request::{ImageState, Presence},
     units::ByteSize,
 };
+
+use self::refusal::{Refusal, refusal};
+pub use self::room::PoolRoom;
 
 /// What placement knows of a host.
 #[derive(Debug, Clone)]
@@ -25,10 +35,35 @@ pub struct Candidate {
     pub active: u32,
     /// Free memory, what is on its way taken off.
     pub memory_free: ByteSize,
-    /// The image there: whether it can be cloned, and the memory that a clone of it takes.
-    pub image: Option<(ImageState, ByteSize)>,
-    /// What is wrong with the image's disks there, if anything is.
+    /// Logical processors; none while not known.
+    pub cpus: Option<u32>,
+    /// Virtual processors of its running domains.
+    pub vcpus: u32,
+    /// The image there.
+    pub image: Option<ImageThere>,
+    /// Its pools, what is on its way taken off.
+    pub pools: Vec<PoolRoom>,
+    /// The machines there, and on their way there, of the group that is wanted.
+    pub group: Vec<DomainName>,
+}
+
+/// The image as a host has it.
+#[derive(Debug, Clone)]
+pub struct ImageThere {
+    /// Whether it can be cloned.
+    pub state: ImageState,
+    /// What is wrong with its disks, if anything is.
     pub trouble: Option<String>,
+    /// The memory that a clone takes.
+    pub memory: ByteSize,
+    /// The virtual processors that a clone has.
+    pub vcpus: u32,
+    /// What the disks of a clone take up at the least; none if that is not known.
+    pub disk: Option<ByteSize>,
+    /// The pool of its first disk.
+    pub home: Option<PoolName>,
+    /// Whether all its disks are raw.
+    pub raw: bool,
 }
 
 /// A clone on its way to a host.
@@ -36,8 +71,14 @@ pub struct Candidate {
 pub struct Coming {
     /// To which.
     pub host: HostName,
+    /// Its name.
+    pub name: DomainName,
+    /// The group that it is of.
+    pub group: Option<GroupName>,
     /// The memory that it will take; none if it is not to be started.
     pub memory: Option<ByteSize>,
+    /// What its disks will take up, and in which pool, where that is known.
+    pub disk: Option<(ByteSize, Option<PoolName>)>,
     /// The addresses that it will have.
     pub macs: Vec<MacAddr>,
 }
@@ -49,7 +90,10 @@ impl Coming {
         match task {
             Task::Clone(task) => Some(Self {
                 host: host.clone(),
+                name: task.spec.name.clone().into(),
+                group: task.spec.anti_affinity.clone(),
                 memory: task.spec.start.then_some(task.memory),
+                disk: task.disk.map(|disk| (disk, task.spec.pool.clone())),
                 macs: task.macs.clone(),
             }),
             Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) => None,
@@ -64,17 +108,45 @@ pub struct Wish<'a> {
     pub image: &'a DomainName,
     /// The host, if not any.
     pub on: Option<&'a HostName>,
+    /// The group of which no two are to be on one host.
+    pub group: Option<&'a GroupName>,
+    /// The pool, if not any.
+    pub pool: Option<&'a PoolName>,
     /// Whether the clone will be started, so that it needs memory.
     pub start: bool,
 }
 
-/// The host that was chosen.
+/// All hosts as they were judged: the best first, then the others that could have it, then those that cannot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
-    /// Which.
-    pub host: HostName,
-    /// Why, and why not the others.
-    pub why: Vec<String>,
+pub struct Judgement {
+    /// The hosts.
+    pub considered: Vec<Considered>,
+    /// Why it can be on none, if so.
+    pub fault: Option<Fault>,
+}
+
+impl Judgement {
+    /// The host that was chosen.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&HostName> {
+        self.considered.first().filter(|first| first.verdict == Verdict::Chosen).map(|first| &first.host)
+    }
+
+    /// A line for each host: why it, or why not.
+    #[must_use]
+    pub fn why(&self) -> Vec<String> {
+        self.considered.iter().map(line).collect()
+    }
+}
+
+fn line(considered: &Considered) -> String {
+    let Considered { host, verdict, score_centi, active, weight, memory_free, .. } = considered;
+    let (word, score) = match verdict {
+        Verdict::Refused { why, .. } => return format!("not {host}: {why}"),
+        Verdict::Chosen => ("chosen", score_text(*score_centi)),
+        Verdict::Possible => ("not", score_text(*score_centi)),
+    };
+    format!("{word} {host}: {active} active × 10 / weight {weight} = {score}, {memory_free} free")
 }
 
 /// A candidate's score in hundredths; the lowest wins.
@@ -82,167 +154,69 @@ fn score(candidate: &Candidate) -> u64 {
     u64::from(candidate.active) * 1000 / u64::from(candidate.weight.max(1))
 }
 
-/// Why a candidate cannot take it.
-fn refusal(candidate: &Candidate, wish: &Wish<'_>) -> Option<(Code, String)> {
-    let Candidate { name, presence, memory_free, image, trouble, .. } = candidate;
-    if wish.on.is_some_and(|on| on != name) {
-        return Some((Code::NoHost, format!("{name}: another host is asked for")));
-    }
-    match presence {
-        Presence::Up => {}
-        Presence::Suspect | Presence::Down | Presence::Pending => {
-            return Some((Code::HostDown, format!("{name}: it is {}", presence.as_str())));
-        }
-    }
-    match image {
-        None => Some((Code::NotFound, format!("{name}: it has no image {}", wish.image))),
-        Some((ImageState::Running, _)) => {
-            Some((Code::WrongState, format!("{name}: the image {} is running there", wish.image)))
-        }
-        Some((ImageState::Broken, _)) => {
-            let trouble = trouble.as_deref().unwrap_or("it has no disk");
-            Some((Code::Unsupported, format!("{name}: the image {} cannot be cloned: {trouble}", wish.image)))
-        }
-        Some((ImageState::Ready, memory)) if wish.start && memory > memory_free => {
-            Some((Code::NoRoom, format!("{name}: the machine needs {memory} of memory, {memory_free} are free")))
-        }
-        Some((ImageState::Ready, _)) => None,
-    }
+/// Virtual processors for each of the host's own, in hundredths.
+fn load(candidate: &Candidate) -> u64 {
+    u64::from(candidate.vcpus) * 100 / u64::from(candidate.cpus.unwrap_or(1).max(1))
 }
 
-/// Chooses a host.
-///
-/// # Errors
-/// A fault that says for each host why it cannot be. Where all agree on the kind of reason, that is the fault's code.
-pub fn choose(candidates: &[Candidate], wish: &Wish<'_>) -> Result<Choice, Fault> {
+/// Judges all hosts.
+#[must_use]
+pub fn judge(candidates: &[Candidate], wish: &Wish<'_>) -> Judgement {
     let (mut fit, mut refused) = (Vec::new(), Vec::new());
     for candidate in candidates {
         match refusal(candidate, wish) {
             None => fit.push(candidate),
-            Some(reason) => refused.push((candidate, reason)),
+            Some(why) => refused.push((candidate, why)),
         }
     }
-    fit.sort_by_key(|candidate| (score(candidate), std::cmp::Reverse(candidate.memory_free), &candidate.name));
-    let Some(best) = fit.first() else {
-        return Err(no_host(&refused, wish));
-    };
-    let describe = |candidate: &Candidate| {
-        let score = score(candidate);
-        format!(
-            "{}: {} active × 10 / weight {} = {}.{:02}, {} free",
-            candidate.name,
-            candidate.active,
-            candidate.weight,
-            score / 100,
-            score % 100,
-            candidate.memory_free
-        )
-    };
-    let mut why = vec![format!("chosen {}", describe(best))];
-    why.extend(fit.iter().skip(1).map(|candidate| format!("not {}", describe(candidate))));
-    why.extend(refused.into_iter().map(|(_, (_, reason))| format!("not {reason}")));
-    Ok(Choice { host: best.name.clone(), why })
+    fit.sort_by_key(|host| (score(host), load(host), std::cmp::Reverse(host.memory_free), &host.name));
+    let fault = fit.is_empty().then(|| no_host(&refused, wish));
+    let fits = fit.into_iter().enumerate().map(|(place, candidate)| {
+        let verdict = if place == 0 { Verdict::Chosen } else { Verdict::Possible };
+        considered(candidate, verdict, wish)
+    });
+    let refused = refused.iter().map(|(candidate, why)| {
+        considered(candidate, Verdict::Refused { code: why.code(), why: why.to_string() }, wish)
+    });
+    Judgement { considered: fits.chain(refused).collect(), fault }
 }
 
-fn no_host(refused: &[(&Candidate, (Code, String))], wish: &Wish<'_>) -> Fault {
+fn considered(candidate: &Candidate, verdict: Verdict, wish: &Wish<'_>) -> Considered {
+    let pool = candidate.image.as_ref().and_then(|image| room::choose(&candidate.pools, image, wish.pool).ok()?);
+    Considered {
+        host: candidate.name.clone(),
+        verdict,
+        presence: candidate.presence,
+        score_centi: score(candidate),
+        active: candidate.active,
+        weight: candidate.weight,
+        memory_free: candidate.memory_free,
+        cpus: candidate.cpus,
+        vcpus: candidate.vcpus,
+        pool: pool.map(|pool| pool.name.clone()),
+        pool_free: pool.map(|pool| pool.free),
+    }
+}
+
+/// A fault that says for each host why it cannot be. Where all agree on the kind of reason, that is the fault's code.
+fn no_host(refused: &[(&Candidate, Refusal)], wish: &Wish<'_>) -> Fault {
     // What counts is what the hosts that could have it say: those that merely lack the image only if all lack it.
-    let telling: Vec<_> =
-        refused.iter().filter(|(candidate, _)| wish.on.is_none_or(|on| candidate.name == *on)).collect();
-    let with_image: Vec<_> = telling.iter().filter(|(_, (code, _))| *code != Code::NotFound).collect();
-    let all: Vec<&(Code, String)> = if with_image.is_empty() {
-        telling.iter().map(|(_, reason)| reason).collect()
-    } else {
-        with_image.iter().map(|(_, reason)| reason).collect()
+    let asked = refused.iter().filter(|(candidate, _)| wish.on.is_none_or(|on| candidate.name == *on));
+    let all: Vec<&(&Candidate, Refusal)> = asked.collect();
+    let with_image: Vec<_> = all.iter().copied().filter(|(_, why)| !matches!(why, Refusal::NoImage { .. })).collect();
+    let lacking = with_image.is_empty();
+    let telling = if lacking { all } else { with_image };
+    let code = match telling.split_first() {
+        Some(((_, first), rest)) if rest.iter().all(|(_, why)| why.code() == first.code()) => first.code(),
+        Some(_) | None => Code::NoHost,
     };
-    let code = match all.split_first() {
-        None => Code::NoHost,
-        Some((first, rest)) => {
-            if rest.iter().all(|(code, _)| *code == first.0) {
-                first.0
-            } else {
-                Code::NoHost
-            }
-        }
-    };
-    let reasons: Vec<&str> = all.iter().map(|(_, reason)| reason.as_str()).collect();
+    let reasons: Vec<String> = telling.iter().map(|(candidate, why)| format!("{}: {why}", candidate.name)).collect();
     let message = match &reasons[..] {
         [] => "no host is enrolled yet".to_owned(),
-        [..] if code == Code::NotFound => format!("no host has an image {}", wish.image),
+        [..] if lacking => format!("no host has an image {}", wish.image),
         [one] => format!("no host can take it: {one}"),
         many => format!("no host can take it: {}", many.join("; ")),
     };
-    Fault::new(code, message).about(wish.image.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn candidate(name: &str, active: u32, weight: u32, free_mib: u64) -> Candidate {
-        Candidate {
-            name: HostName::new(name).unwrap(),
-            presence: Presence::Up,
-            weight,
-            active,
-            memory_free: ByteSize::mib(free_mib),
-            image: Some((ImageState::Ready, ByteSize::mib(512))),
-            trouble: None,
-        }
-    }
-
-    fn image() -> DomainName {
-        DomainName::new("debian.original").unwrap()
-    }
-
-    #[test]
-    fn the_least_loaded_host_by_weight_is_chosen_and_the_reasons_are_told() {
-        let hosts = [candidate("a", 2, 10, 8000), candidate("b", 3, 30, 4000), candidate("c", 1, 10, 100)];
-        let choice = choose(&hosts, &Wish { image: &image(), on: None, start: true }).unwrap();
-        assert_eq!(choice.host.as_str(), "b");
-        assert_eq!(
-            choice.why,
-            [
-                "chosen b: 3 active × 10 / weight 30 = 1.00, 3.9 GiB free",
-                "not a: 2 active × 10 / weight 10 = 2.00, 7.8 GiB free",
-                "not c: the machine needs 512.0 MiB of memory, 100.0 MiB are free"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_tie_goes_to_the_host_with_more_free_memory() {
-        let hosts = [candidate("a", 0, 10, 1000), candidate("b", 0, 10, 2000)];
-        assert_eq!(choose(&hosts, &Wish { image: &image(), on: None, start: true }).unwrap().host.as_str(), "b");
-    }
-
-    #[test]
-    fn when_nobody_can_the_fault_says_why_for_each() {
-        let mut hosts = [candidate("a", 0, 10, 100), candidate("b", 0, 10, 8000), candidate("c", 0, 10, 8000)];
-        hosts[1].presence = Presence::Down;
-        hosts[2].image = None;
-        let fault = choose(&hosts, &Wish { image: &image(), on: None, start: true }).unwrap_err();
-        assert_eq!(fault.code, Code::NoHost);
-        assert!(fault.message.contains("a: the machine needs") && fault.message.contains("b: it is down"), "{fault}");
-        hosts[0].image = None;
-        hosts[1].image = None;
-        hosts[1].presence = Presence::Up;
-        assert_eq!(choose(&hosts, &Wish { image: &image(), on: None, start: true }).unwrap_err().code, Code::NotFound);
-    }
-
-    proptest! {
-        #[test]
-        fn no_fitting_host_has_a_lower_score_than_the_chosen_one(loads in proptest::collection::vec((0_u32..50, 1_u32..100, 0_u64..4000), 1..8)) {
-            let hosts: Vec<_> = loads.iter().enumerate().map(|(i, &(active, weight, free))| candidate(&format!("h{i}"), active, weight, free)).collect();
-            if let Ok(choice) = choose(&hosts, &Wish { image: &image(), on: None, start: true }) {
-                let chosen = hosts.iter().find(|host| host.name == choice.host).unwrap();
-                for host in hosts.iter().filter(|host| host.memory_free >= ByteSize::mib(512)) {
-                    prop_assert!(score(chosen) <= score(host));
-                }
-                prop_assert!(chosen.memory_free >= ByteSize::mib(512));
-            } else {
-                prop_assert!(hosts.iter().all(|host| host.memory_free < ByteSize::mib(512)));
-            }
-        }
-    }
+    let about = telling.iter().find_map(|(_, why)| why.object()).unwrap_or_else(|| wish.image.to_string());
+    Fault::new(code, message).about(about)
 }

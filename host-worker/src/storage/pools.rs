@@ -2,13 +2,11 @@
 
 use maglica_proto::{
     fault::{Code, Fault},
+    placement::POOL_MARGIN,
     units::ByteSize,
 };
 
 use crate::hypervisor::PoolRow;
-
-/// Kept free beside a copy: its own metadata, and what running machines write in the meantime.
-const MARGIN: ByteSize = ByteSize::mib(256);
 
 /// What a pool must be able to take.
 #[derive(Debug, Clone)]
@@ -106,7 +104,7 @@ fn fits<'a>(pool: &'a PoolRow, need: &Need<'_>) -> Result<&'a PoolRow, PoolError
     if !takes {
         return Err(PoolError::Unsupported { name, kind: pool.kind.clone() });
     }
-    let size = need.size.plus(MARGIN);
+    let size = need.size.plus(POOL_MARGIN);
     if pool.available < size {
         return Err(PoolError::NoRoom { name, available: pool.available, need: size });
     }

@@ -19,7 +19,7 @@ pub use self::event::{GuestAnswer, HostEvent, HostEventKind, JobEvent, JobEventK
 use crate::{
     id::JobId,
     key::Secret,
-    name::{DomainName, GuestName, HostName, PoolName},
+    name::{DomainName, GroupName, GuestName, HostName, PoolName},
     net::{IpPrefix, MacAddr},
     units::{ByteSize, Timestamp},
 };
@@ -66,6 +66,9 @@ pub struct CloneSpec {
     /// The host, if not any.
     #[serde(default)]
     pub on: Option<HostName>,
+    /// The group of which no two are to be on one host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anti_affinity: Option<GroupName>,
     /// The storage pool, if not the image's own or the one with most room.
     #[serde(default)]
     pub pool: Option<PoolName>,
@@ -182,6 +185,9 @@ pub struct CloneTask {
     /// The memory that the new machine will take, as the image had it when the host was chosen.
     #[serde(default)]
     pub memory: ByteSize,
+    /// What its disks will take up, as far as was known then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<ByteSize>,
     /// Who asked; written into the domain's metadata.
     pub by: String,
 }

@@ -9,6 +9,8 @@ use crate::{
     job::{JobEvent, JobRow, JobView},
     key::{Fingerprint, PublicKey},
     name::{DomainName, HostName, OperatorName},
+    news::{NewsCursor, NewsItem},
+    placement::Placement,
     request::Role,
     status::Status,
     units::{ByteSize, Timestamp},
@@ -64,6 +66,18 @@ pub enum Answer {
         /// How far the running step is.
         #[serde(default)]
         progress: Option<crate::job::HostEventKind>,
+    },
+    /// To [`Request::Place`](super::Request::Place).
+    Placement(Box<Placement>),
+    /// To [`Request::Watch`](super::Request::Watch).
+    News {
+        /// What happened, in order.
+        items: Vec<NewsItem>,
+        /// How much is known with it.
+        next: NewsCursor,
+        /// There was more between, which is forgotten: look at the lists.
+        #[serde(default)]
+        missed: bool,
     },
     /// To [`Request::OperatorList`](super::Request::OperatorList).
     Operators {

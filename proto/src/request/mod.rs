@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     audit::AuditPlace,
     id::JobId,
-    job::JobSpec,
+    job::{CloneSpec, JobSpec},
     key::{Fingerprint, Secret, TokenId},
     name::{DomainName, HostName, OperatorName},
+    news::NewsCursor,
 };
 
 pub use answer::*;
@@ -89,6 +90,19 @@ pub enum Request {
         id: JobId,
         /// How many events are known already.
         after: u32,
+        /// How long to wait at most, in milliseconds; the client worker has a bound of its own.
+        wait_ms: u32,
+    },
+    /// Where a clone would be made, were it asked for now.
+    Place {
+        /// The clone.
+        spec: CloneSpec,
+    },
+    /// What happened since `after`; waits for something if there is nothing yet.
+    Watch {
+        /// How much is known already; none: nothing of the past is wanted.
+        #[serde(default)]
+        after: Option<NewsCursor>,
         /// How long to wait at most, in milliseconds; the client worker has a bound of its own.
         wait_ms: u32,
     },
@@ -212,7 +226,9 @@ impl Request {
             | Self::Status
             | Self::JobList { .. }
             | Self::JobShow { .. }
-            | Self::JobWatch { .. } => Role::Viewer,
+            | Self::JobWatch { .. }
+            | Self::Place { .. }
+            | Self::Watch { .. } => Role::Viewer,
             Self::Submit { .. } | Self::SubmitMany { .. } | Self::JobCancel { .. } => Role::Operator,
             Self::HostInvite { .. }
             | Self::HostAccept { .. }
@@ -241,6 +257,8 @@ impl Request {
             Self::JobList { .. } => "job-list",
             Self::JobShow { .. } => "job-show",
             Self::JobWatch { .. } => "job-watch",
+            Self::Place { .. } => "place",
+            Self::Watch { .. } => "watch",
             Self::Submit { .. } => "submit",
             Self::SubmitMany { .. } => "submit-many",
             Self::JobCancel { .. } => "job-cancel",

@@ -77,6 +77,7 @@ pub(crate) fn spec() -> CloneSpec {
         image: name("debian12-x86_64.original"),
         name: name("vm0.example.jp"),
         on: Some(name("host0.example.jp")),
+        anti_affinity: None,
         pool: Some(name("default")),
         customize: Some(Customization {
             network: Network::Static {
@@ -97,6 +98,7 @@ pub(crate) fn bare_spec() -> CloneSpec {
         image: name("debian12-x86_64.original"),
         name: name("vm1.example.jp"),
         on: None,
+        anti_affinity: None,
         pool: None,
         customize: None,
         start: false,
@@ -114,7 +116,7 @@ pub(crate) fn vm_task() -> VmTask {
 
 pub(crate) fn clone_task(spec: CloneSpec) -> CloneTask {
     let macs = vec!["52:54:00:12:34:56".parse().unwrap(), "52:54:00:ab:cd:ef".parse().unwrap()];
-    CloneTask { spec, uuid: uuid(), macs, memory: gib(2), by: "root".to_owned() }
+    CloneTask { spec, uuid: uuid(), macs, memory: gib(2), disk: None, by: "root".to_owned() }
 }
 
 pub(crate) fn job_specs() -> Vec<(&'static str, JobSpec)> {

@@ -112,7 +112,12 @@ pub(crate) fn domain() -> Domain {
         marked_image: false,
         disks: vec![disk, drive],
         nics: vec![nic(Some("default")), nic(None)],
-        made: Some(Provenance { job: job(), image: name("debian12-x86_64.original"), by: "root".to_owned() }),
+        made: Some(Provenance {
+            job: job(),
+            image: name("debian12-x86_64.original"),
+            by: "root".to_owned(),
+            anti_affinity: None,
+        }),
         addresses: vec![address("192.168.0.10"), address("2001:db8::10")],
     }
 }

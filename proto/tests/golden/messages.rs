@@ -19,7 +19,7 @@ use maglica_proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Case, fixtures::*, inventory::*};
+use super::{Case, fixtures::*, inventory::*, placement};
 
 /// The values of one type, each with its name, as cases.
 fn cases<T>(file: &'static str, values: Vec<(&'static str, T)>) -> Vec<Case>
@@ -42,7 +42,9 @@ pub(crate) fn all() -> Vec<Case> {
         cases("host-answer", host_answers()),
         cases("broadcast", broadcasts()),
         cases("job-spec", job_specs()),
+        cases("job-spec", placement::specs()),
         cases("task", tasks()),
+        cases("task", placement::tasks()),
         cases("step", steps()),
         cases("host-event-kind", host_event_kinds()),
         cases("outcome", outcomes()),
@@ -198,11 +200,12 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("key-rotate", Request::KeyRotate { fingerprint: key().public().fingerprint() }),
         ("key-retire", Request::KeyRetire { fingerprint: key().public().fingerprint(), force: true }),
     ];
+    let requests: Vec<_> = requests.into_iter().chain(placement::requests()).collect();
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "image-list" => Request::ImageList, "vm-list" => Request::VmList { .. }, "vm-show" => Request::VmShow { .. },
         "host-list" => Request::HostList, "host-ping" => Request::HostPing { .. }, "status" => Request::Status,
         "submit-many" => Request::SubmitMany { .. }, "job-list" => Request::JobList { .. }, "job-show" => Request::JobShow { .. },
-        "job-watch" => Request::JobWatch { .. }, "submit" => Request::Submit { .. }, "job-cancel" => Request::JobCancel { .. },
+        "job-watch" => Request::JobWatch { .. }, "place" => Request::Place { .. }, "watch" => Request::Watch { .. }, "submit" => Request::Submit { .. }, "job-cancel" => Request::JobCancel { .. },
         "host-invite" => Request::HostInvite { .. }, "host-accept" => Request::HostAccept { .. },
         "host-revoke" => Request::HostRevoke { .. }, "host-rekey" => Request::HostRekey { .. }, "operator-add" => Request::OperatorAdd { .. },
         "operator-revoke" => Request::OperatorRevoke { .. }, "operator-list" => Request::OperatorList,
@@ -321,10 +324,12 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("fault", Answer::Fault { fault: fault() }),
         ("fault-bare", Answer::Fault { fault: Fault::new(Code::Forbidden, "operator alice has the role viewer") }),
     ];
+    let answers: Vec<_> = answers.into_iter().chain(placement::answers()).collect();
     let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
     covers!(values, "images" => Answer::Images(_), "vms" => Answer::Vms { .. }, "vm" => Answer::Vm(_),
         "hosts" => Answer::Hosts { .. }, "pings" => Answer::Pings { .. }, "status" => Answer::Status(_),
         "submitted" => Answer::Submitted { .. }, "jobs" => Answer::Jobs { .. }, "job" => Answer::Job(_), "watch" => Answer::Watch { .. },
+        "placement" => Answer::Placement(_), "news" => Answer::News { .. },
         "operators" => Answer::Operators { .. }, "audit" => Answer::Audit(_), "keys" => Answer::Keys(_),
         "done" => Answer::Done, "fault" => Answer::Fault { .. });
     answers

@@ -21,6 +21,7 @@ pub fn check(data: &[u8]) {
         job: Uuid::from_u128(1).into(),
         image: DomainName::new("debian12.original").expect("a name"),
         by: "a <b> & \"c\" ]]>".to_owned(),
+        anti_affinity: Some("web".parse().expect("a name")),
     };
     let disks: BTreeMap<String, String> =
         image.disks.iter().map(|disk| (disk.target.clone(), "/pool/a&b'<c>.qcow2".to_owned())).collect();

@@ -52,6 +52,7 @@ pub fn inventory(host: u32, domains: u32, images: u32) -> Result<Inventory, Inva
             job: Uuid::from_u64_pair(1 << 32 | u64::from(host), number.into()).into(),
             image: DomainName::new(format!("{IMAGE}.original"))?,
             by: "root".to_owned(),
+            anti_affinity: None,
         };
         domain(&format!("vm{number:03}-{host:03}.example.jp"), host, number, state, Some(made))
     };
@@ -132,7 +133,12 @@ pub fn carry_out(inventory: &mut Inventory, job: JobId, task: &Task) -> Result<O
     };
     Ok(match task {
         Task::Clone(clone) => {
-            let made = Provenance { job, image: clone.spec.image.clone(), by: clone.by.clone() };
+            let made = Provenance {
+                job,
+                image: clone.spec.image.clone(),
+                by: clone.by.clone(),
+                anti_affinity: clone.spec.anti_affinity.clone(),
+            };
             let state = if clone.spec.start { DomainState::Running } else { DomainState::Off };
             let mut new = domain(vm.as_str(), 0, 0, state, Some(made))?;
             new.uuid = clone.uuid;

@@ -103,13 +103,18 @@ macro_rules! ask {
 }
 
 impl Desk {
-    /// Loads the live jobs and starts the thread. `keep` is how long finished jobs are remembered at the least.
+    /// Loads the live jobs and starts the thread. `keep` is how long finished jobs are remembered at the least; `tell` hears of
+    /// each job that is new or in another state, once that is stored, and must not wait.
     ///
     /// # Errors
     /// [`DeskError`].
-    pub fn start(store: Box<dyn JobStore>, keep: Duration) -> Result<(Self, thread::JoinHandle<()>), DeskError> {
+    pub fn start(
+        store: Box<dyn JobStore>,
+        keep: Duration,
+        tell: impl Fn(Vec<JobRow>) + Send + 'static,
+    ) -> Result<(Self, thread::JoinHandle<()>), DeskError> {
         let live = Live::new(store.live()?);
-        let owner = Owner::new(live, store, keep)?;
+        let owner = Owner::new(live, store, keep, Box::new(tell))?;
         let (commands, receiver) = mpsc::channel(QUEUE);
         let thread = thread::Builder::new()
             .name("job-desk".to_owned())

@@ -10,7 +10,7 @@ use maglica_proto::{
     fault::{Code, Fault, chain},
     host::{Denial, Heartbeat, Offer},
     id::JobId,
-    job::{HostEventKind, JobSpec, JobView},
+    job::{HostEventKind, JobRow, JobSpec, JobView},
     name::{DomainName, HostName},
     status::StoreStatus,
     units::Timestamp,
@@ -37,6 +37,9 @@ const FORGOTTEN_AFTER: u8 = 2;
 /// How many old jobs are forgotten at a time: a few milliseconds of the desk's time.
 const EXPIRE: u32 = 200;
 
+/// Hears of jobs that are new or in another state.
+pub(super) type Tell = Box<dyn Fn(Vec<JobRow>) + Send>;
+
 struct Watcher {
     id: JobId,
     after: u32,
@@ -57,6 +60,7 @@ pub(super) struct Owner {
     /// Broadcasts so far; only numbers for people and logs, so not stored.
     attempts: HashMap<JobId, u32>,
     commits: Commits,
+    tell: Tell,
     /// How long finished jobs are remembered at the least.
     keep: Duration,
     /// Jobs whose ids were made up to here may have been forgotten.
@@ -100,10 +104,11 @@ fn store_fault(error: &StoreError) -> Fault {
 }
 
 impl Owner {
-    pub(super) fn new(live: Live, store: Box<dyn JobStore>, keep: Duration) -> Result<Self, StoreError> {
+    pub(super) fn new(live: Live, store: Box<dyn JobStore>, keep: Duration, tell: Tell) -> Result<Self, StoreError> {
         Ok(Self {
             forgotten: store.forgotten()?,
             keep,
+            tell,
             live,
             store,
             watchers: Vec::new(),
@@ -164,6 +169,15 @@ impl Owner {
                 Some(store_fault(&error))
             }
         };
+        let new = |(id, before): (&JobId, &Option<JobRecord>)| {
+            let record = self.live.get(*id)?;
+            before.as_ref().is_none_or(|before| before.phase != record.phase).then(|| record.row())
+        };
+        let rows: Vec<JobRow> =
+            if fault.is_none() { batch.before.iter().filter_map(new).collect() } else { Vec::new() };
+        if !rows.is_empty() {
+            (self.tell)(rows);
+        }
         self.tell_watchers();
         for id in batch.before.keys() {
             if self.live.get(*id).is_some_and(JobRecord::is_over) {

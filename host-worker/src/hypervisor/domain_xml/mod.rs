@@ -5,6 +5,7 @@
 //! ```xml
 //! <maglica:domain xmlns:maglica="https://maglica.org/xmlns/domain/1">
 //!   <maglica:job>…</maglica:job> <maglica:image>…</maglica:image> <maglica:by>…</maglica:by>   made by this job
+//!   <maglica:anti-affinity>…</maglica:anti-affinity>                                          no two of this group on one host
 //!   <maglica:role>image</maglica:role>                                                        kept to be cloned
 //! </maglica:domain>
 //! ```
@@ -16,7 +17,7 @@ use std::net::IpAddr;
 use maglica_proto::{
     id::JobId,
     inventory::{DiskDevice, Nic, Provenance},
-    name::DomainName,
+    name::{DomainName, GroupName},
     units::ByteSize,
 };
 use roxmltree::{Document, Node};
@@ -213,6 +214,7 @@ fn provenance(own: Node<'_, '_>) -> Option<Provenance> {
         job: text_at(own, &["job"])?.parse::<JobId>().ok()?,
         image: DomainName::new(text_at(own, &["image"])?).ok()?,
         by: text_at(own, &["by"]).unwrap_or_default().to_owned(),
+        anti_affinity: text_at(own, &["anti-affinity"]).and_then(|group| GroupName::new(group).ok()),
     })
 }
 

@@ -12,6 +12,7 @@ fn made() -> Provenance {
         job: "0193e0a5-7f3e-7c1a-9d3b-2f6c1a0b4d5e".parse().unwrap(),
         image: DomainName::new("debian12.original").unwrap(),
         by: "root@<local> & co".to_owned(),
+        anti_affinity: Some("web".parse().unwrap()),
     }
 }
 

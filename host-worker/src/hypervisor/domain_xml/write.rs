@@ -122,7 +122,9 @@ fn set_metadata(root: &mut Element, made: &Provenance) {
     let mut namespaces = Namespace::empty();
     namespaces.put("maglica", NAMESPACE);
     domain.namespaces = Some(namespaces);
-    for (name, text) in [("job", made.job.to_string()), ("image", made.image.to_string()), ("by", made.by.clone())] {
+    let group = made.anti_affinity.as_ref().map(|group| ("anti-affinity", group.to_string()));
+    let facts = [("job", made.job.to_string()), ("image", made.image.to_string()), ("by", made.by.clone())];
+    for (name, text) in facts.into_iter().chain(group) {
         domain.children.push(XMLNode::Element(own(name, Some(text))));
     }
     metadata.children.push(XMLNode::Element(domain));

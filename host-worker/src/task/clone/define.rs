@@ -90,7 +90,12 @@ async fn description(task: &CloneTask, cx: &TaskContext, plan: &Plan) -> Result<
         .iter()
         .map(|disk| (disk.target.clone(), plan.path_of(&disk.volume).to_string_lossy().into_owned()))
         .collect();
-    let made = Provenance { job: cx.job, image: task.spec.image.clone(), by: task.by.clone() };
+    let made = Provenance {
+        job: cx.job,
+        image: task.spec.image.clone(),
+        by: task.by.clone(),
+        anti_affinity: task.spec.anti_affinity.clone(),
+    };
     let edit = CloneEdit {
         name: task.spec.name.as_str(),
         uuid: task.uuid,

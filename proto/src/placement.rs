@@ -73,7 +73,7 @@ pub enum Verdict {
         /// What kind of reason.
         code: Code,
         /// The reason.
-        why: String,
+        reason: String,
     },
 }
 

@@ -29,7 +29,7 @@ fn verdicts(output: &Output) -> Vec<(String, String, String)> {
     let hosts = output.json()["considered"].as_array().unwrap().clone();
     hosts
         .iter()
-        .map(|host| (text(&host["host"]), text(&host["verdict"]["verdict"]), text(&host["verdict"]["why"])))
+        .map(|host| (text(&host["host"]), text(&host["verdict"]["verdict"]), text(&host["verdict"]["reason"])))
         .collect()
 }
 

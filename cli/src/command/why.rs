@@ -185,7 +185,7 @@ fn table(considered: &[Considered]) -> String {
     ]);
     for host in considered {
         let why = match &host.verdict {
-            Verdict::Refused { why, .. } => why.clone(),
+            Verdict::Refused { reason, .. } => reason.clone(),
             Verdict::Chosen | Verdict::Possible => String::new(),
         };
         table.row([

@@ -100,6 +100,8 @@ impl Script {
             | Request::SubmitMany { .. }
             | Request::JobList { .. }
             | Request::JobCancel { .. }
+            | Request::Place { .. }
+            | Request::Watch { .. }
             | Request::HostInvite { .. }
             | Request::HostAccept { .. }
             | Request::HostRevoke { .. }

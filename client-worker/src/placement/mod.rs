@@ -142,7 +142,7 @@ impl Judgement {
 fn line(considered: &Considered) -> String {
     let Considered { host, verdict, score_centi, active, weight, memory_free, .. } = considered;
     let (word, score) = match verdict {
-        Verdict::Refused { why, .. } => return format!("not {host}: {why}"),
+        Verdict::Refused { reason, .. } => return format!("not {host}: {reason}"),
         Verdict::Chosen => ("chosen", score_text(*score_centi)),
         Verdict::Possible => ("not", score_text(*score_centi)),
     };
@@ -176,7 +176,7 @@ pub fn judge(candidates: &[Candidate], wish: &Wish<'_>) -> Judgement {
         considered(candidate, verdict, wish)
     });
     let refused = refused.iter().map(|(candidate, why)| {
-        considered(candidate, Verdict::Refused { code: why.code(), why: why.to_string() }, wish)
+        considered(candidate, Verdict::Refused { code: why.code(), reason: why.to_string() }, wish)
     });
     Judgement { considered: fits.chain(refused).collect(), fault }
 }

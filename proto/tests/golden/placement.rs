@@ -71,7 +71,7 @@ fn items() -> Vec<NewsItem> {
 }
 
 pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
-    let refused = Verdict::Refused { code: Code::NoRoom, why: "it has 1.0 GiB of memory free".to_owned() };
+    let refused = Verdict::Refused { code: Code::NoRoom, reason: "it has 1.0 GiB of memory free".to_owned() };
     let verdicts = [Verdict::Chosen, Verdict::Possible, refused];
     covers!(verdicts, "chosen" => Verdict::Chosen, "possible" => Verdict::Possible, "refused" => Verdict::Refused { .. });
     let bare = Considered { cpus: None, pool: None, pool_free: None, ..considered(Verdict::Possible) };

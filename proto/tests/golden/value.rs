@@ -99,7 +99,7 @@ impl Value {
 
     /// The names of all fields, and the words of all choices.
     pub(crate) fn words(&self, words: &mut BTreeSet<String>) {
-        const CHOICES: [&str; 18] = [
+        const CHOICES: [&str; 21] = [
             "verb",
             "answer",
             "ask",
@@ -118,6 +118,9 @@ impl Value {
             "presence",
             "accel",
             "result",
+            "verdict",
+            "about",
+            "change",
         ];
         match self {
             Self::List(items) => items.iter().for_each(|item| item.words(words)),

@@ -1,10 +1,12 @@
-//! Tells the client worker what this host has: whenever a look finds it changed, and in full now and then.
+//! Tells the client worker what this host has: what changed as soon as the hypervisor says so, and everything now and then.
 //!
-//! One task looks, compares and sends; the [`InventoryHandle`] tells it that a job changed a domain, and waits until the
-//! client worker has heard, so that the job's end is never known before its effect.
+//! One task looks, compares and sends. It looks where the hypervisor tells of a change, a moment after the first of several; and when the
+//! [`InventoryHandle`] tells it that a job changed a domain, and then the job waits until the client worker has heard, so that its end
+//! is never known before its effect. What nobody tells (leases, a change that was missed) is found by looking now and then: in small
+//! portions, so that what is told meanwhile need not wait for thousands of domains.
 
 use std::{
-    collections::HashSet,
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,10 +27,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use uuid::Uuid;
+
 use crate::{
     hypervisor::{
         Host,
-        inventory::{Depth, Scanner},
+        happenings::{Happened, Happenings},
+        inventory::{Depth, Named, Scanner},
     },
     link::{Link, LinkError},
 };
@@ -37,6 +42,15 @@ use crate::{
 const PART: usize = 500;
 /// How long a job's end waits for its effect to be told. A client worker that is away hears both later.
 const TELL_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is told comes in groups: a start is three events within two milliseconds.
+const SETTLE: Duration = Duration::from_millis(10);
+/// At most so often is looked at what is told: a storm of events costs a twentieth of this host's attention, and one look each.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// How many domains are read anew at a time when nobody told of them.
+const PORTION: usize = 16;
+/// How soon a hypervisor that did not answer is asked again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How long a job waits for the KVM probe, which takes five seconds at most once libvirt answers.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
@@ -84,12 +98,12 @@ impl InventoryHandle {
     }
 }
 
-/// How often it looks.
+/// How often it looks without being told.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// From look to look.
+    /// For what nobody tells.
     pub poll: Duration,
-    /// From whole look to whole look.
+    /// At everything.
     pub full: Duration,
 }
 
@@ -106,8 +120,21 @@ pub fn start(
     let (messages, receiver) = mpsc::unbounded_channel();
     let revision = Arc::new(AtomicU64::new(0));
     let handle = InventoryHandle { messages, revision: revision.clone(), accel: accel.clone() };
-    let looker =
-        Looker { host, link, accel, scanner: Scanner::new(), sent: None, revision, next_revision: 1, troubled: None };
+    let happenings = Happenings::new();
+    host.listen(happenings.clone());
+    let looker = Looker {
+        host,
+        link,
+        accel,
+        happenings,
+        scanner: Scanner::new(),
+        unsure: true,
+        repair: VecDeque::new(),
+        sent: None,
+        revision,
+        next_revision: 1,
+        troubled: None,
+    };
     tokio::spawn(looker.run(receiver, pace, stop));
     handle
 }
@@ -116,7 +143,12 @@ struct Looker {
     host: Host,
     link: Link,
     accel: watch::Receiver<Accel>,
+    happenings: Happenings,
     scanner: Scanner,
+    /// Anything may have changed since the last look.
+    unsure: bool,
+    /// The domains that are to be read anew though nobody told of them.
+    repair: VecDeque<Uuid>,
     /// What the client worker has, if it has anything.
     sent: Option<Inventory>,
     revision: Arc<AtomicU64>,
@@ -124,40 +156,56 @@ struct Looker {
     troubled: Option<String>,
 }
 
+/// What one look is to do besides what the hypervisor told of, and who waits for it.
+#[derive(Default)]
+struct Wish {
+    named: Named,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
 impl Looker {
     async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>, pace: Pace, stop: CancellationToken) {
-        let mut next_full = Instant::now();
-        let mut next_poll = Instant::now();
+        let (mut next_poll, mut next_full) = (Instant::now(), Instant::now() + pace.full);
+        let (mut told, mut looked): (Option<Instant>, Instant) = (None, Instant::now());
         loop {
-            let (mut changed, mut waiting) = (HashSet::new(), Vec::new());
-            let mut sort = |message, sent: &mut Option<Inventory>| match message {
-                Message::Changed(domain, done) => {
-                    changed.insert(domain);
-                    waiting.push(done);
-                }
-                Message::Resend => *sent = None,
-            };
+            let mut wish = Wish::default();
+            let next_portion = (!self.repair.is_empty()).then(|| looked + SETTLE);
+            let next = [told, next_portion].into_iter().flatten().fold(next_poll.min(next_full), Instant::min);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(next_poll) => {}
+                () = self.happenings.some(), if told.is_none() => {
+                    told = Some((Instant::now() + SETTLE).max(looked + BETWEEN_LOOKS));
+                    continue;
+                }
+                () = tokio::time::sleep_until(next) => {}
                 accel = self.accel.changed() => if accel.is_err() { return },
                 message = messages.recv() => match message {
-                    Some(message) => sort(message, &mut self.sent),
+                    Some(message) => self.sort(message, &mut wish),
                     None => return,
                 },
             }
             while let Ok(message) = messages.try_recv() {
-                sort(message, &mut self.sent);
+                self.sort(message, &mut wish);
             }
-            let full = Instant::now() >= next_full;
-            let depth = if full { Depth::Full } else { Depth::Poll { changed } };
+            // Whatever woke it: what was told by now is looked at, too.
+            told = None;
+            let now = Instant::now();
+            let poll = now >= next_poll;
+            let list = now >= next_full || (poll && !self.happenings.are_told());
+            let depth = self.depth(&mut wish.named, poll, list);
             match self.look(depth).await {
                 Ok(()) => {
-                    if full {
+                    self.unsure = false;
+                    if now >= next_full {
                         next_full = Instant::now() + pace.full;
+                        self.repair =
+                            self.sent.iter().flat_map(|sent| &sent.domains).map(|domain| domain.uuid).collect();
                     }
                     if self.troubled.take().is_some() {
                         tracing::info!("the inventory is told again");
+                    }
+                    if poll {
+                        next_poll = Instant::now() + pace.poll;
                     }
                 }
                 Err(why) => {
@@ -166,14 +214,43 @@ impl Looker {
                         self.troubled = Some(why);
                     }
                     // What changed while it could not be seen is looked for in full.
-                    next_full = Instant::now();
+                    self.unsure = true;
+                    next_poll = Instant::now() + RETRY.min(pace.poll);
+                    next_full = next_full.max(next_poll);
                 }
             }
-            next_poll = Instant::now() + pace.poll;
-            for done in waiting {
+            looked = Instant::now();
+            for done in wish.waiting {
                 let _ = done.send(());
             }
         }
+    }
+
+    fn sort(&mut self, message: Message, wish: &mut Wish) {
+        match message {
+            Message::Changed(domain, done) => {
+                wish.named.names.insert(domain);
+                wish.waiting.push(done);
+            }
+            Message::Resend => self.sent = None,
+        }
+    }
+
+    /// How much to look at: what was told and wished for, a portion of what is repaired; everything if anything may have changed.
+    fn depth(&mut self, named: &mut Named, poll: bool, list: bool) -> Depth {
+        let Happened { domains, pools, networks, everything } = self.happenings.take();
+        if everything || self.unsure {
+            self.unsure = true;
+            self.repair.clear();
+            return Depth::Full;
+        }
+        let mut named = std::mem::take(named);
+        named.domains.extend(domains);
+        named.domains.extend(self.repair.drain(..PORTION.min(self.repair.len())));
+        named.pools |= pools || poll;
+        named.no_address |= poll;
+        named.addresses |= networks;
+        if list { Depth::Poll(named) } else { Depth::Named(named) }
     }
 
     async fn look(&mut self, depth: Depth) -> Result<(), String> {
@@ -207,6 +284,7 @@ impl Looker {
         if change.domains.len() > PART {
             return Ok(false);
         }
+        tracing::debug!(revision, domains = change.domains.len(), gone = change.gone.len(), "telling what changed");
         let from = self.revision.load(Ordering::Relaxed);
         match self.link.call(HostRequest::InventoryChange { from, revision, change: Box::new(change) }).await {
             Ok(_) => Ok(true),

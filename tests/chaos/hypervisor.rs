@@ -5,13 +5,13 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
+use maglica_tests::libvirtd::Libvirtd;
 use uuid::Uuid;
 
 use crate::{
@@ -26,8 +26,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A libvirtd.
 pub(crate) struct Hypervisor {
-    folder: PathBuf,
-    libvirtd: Child,
+    libvirtd: Libvirtd,
 }
 
 /// Watches one run.
@@ -38,69 +37,21 @@ pub(crate) struct Witness {
 }
 
 impl Hypervisor {
-    /// Starts one in this folder, as nobody if this is root: a session libvirtd of root's would be everybody's.
+    /// Starts one in this folder.
     ///
     /// # Errors
     /// It does not come up.
     pub(crate) fn start(folder: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder.join("run"))?;
-        let root = rustix::process::geteuid().is_root();
-        let mut command = Command::new(if root { "setpriv" } else { "env" });
-        if root {
-            for place in [folder.to_owned(), folder.join("run")] {
-                fs::set_permissions(&place, fs::Permissions::from_mode(0o777))?;
-            }
-            command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "env"]);
-        }
-        for (variable, place) in [
-            ("HOME", ""),
-            ("XDG_RUNTIME_DIR", "run"),
-            ("XDG_CONFIG_HOME", "conf"),
-            ("XDG_CACHE_HOME", "cache"),
-            ("XDG_DATA_HOME", "data"),
-        ] {
-            command.arg(format!("{variable}={}", folder.join(place).display()));
-        }
-        let log = fs::File::create(folder.join("libvirtd.log"))?;
-        let libvirtd = command
-            .arg("libvirtd")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("libvirtd cannot be started")?;
-        let hypervisor = Self { folder: folder.to_owned(), libvirtd };
-        let until = Instant::now() + UP;
-        while hypervisor.virsh(&["version"]).is_err() {
-            if Instant::now() > until {
-                bail!("libvirtd in {} does not come up: see libvirtd.log there", folder.display());
-            }
-            std::thread::sleep(LOOK);
-        }
-        Ok(hypervisor)
+        Ok(Self { libvirtd: Libvirtd::start(folder)? })
     }
 
     /// What `libvirt.path` is, the driver being `test+unix`.
     pub(crate) fn path(&self) -> String {
-        format!("default?socket={}", self.folder.join("run/libvirt/libvirt-sock").display())
-    }
-
-    fn uri(&self) -> String {
-        format!("test+unix:///{}", self.path())
+        self.libvirtd.path()
     }
 
     fn virsh(&self, commands: &[&str]) -> anyhow::Result<String> {
-        let output = Command::new("virsh")
-            .args(["-q", "-c", &self.uri()])
-            .args([commands.join("; ")])
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .output()
-            .context("virsh cannot be run")?;
-        if !output.status.success() {
-            bail!("virsh {commands:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        self.libvirtd.virsh(commands)
     }
 
     /// Makes the machines of a run and begins to watch.
@@ -114,7 +65,7 @@ impl Hypervisor {
     ) -> anyhow::Result<Witness> {
         let events = fs::File::create(&file)?;
         let virsh = Command::new("virsh")
-            .args(["-c", &self.uri(), "event", "--all", "--loop"])
+            .args(["-c", &self.libvirtd.uri(), "event", "--all", "--loop"])
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(events.try_clone()?)
@@ -133,7 +84,7 @@ impl Hypervisor {
         }
         let mut commands = vec!["destroy test".to_owned()];
         for machine in machines {
-            let xml = self.folder.join(format!("{}.xml", machine.name));
+            let xml = self.libvirtd.folder().join(format!("{}.xml", machine.name));
             let description = format!(
                 "<domain type='test'><name>{}</name><uuid>{}</uuid><memory unit='KiB'>65536</memory>\
                  <os><type>hvm</type></os></domain>",
@@ -180,13 +131,6 @@ impl Hypervisor {
             vms.insert(name.to_owned(), vm);
         }
         Ok(vms)
-    }
-}
-
-impl Drop for Hypervisor {
-    fn drop(&mut self) {
-        // setpriv and env became libvirtd.
-        let _ = (self.libvirtd.kill(), self.libvirtd.wait());
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`fleet`] | many host workers that have no hypervisor, for figures
 //! | [`guest`] | a running guest of the real hypervisor, asked by its agent |
 //! | [`libvirt`] | the real libvirt of this machine: an image, a pool, and what is left behind |
+//! | [`libvirtd`] | a libvirtd of a test's own, with libvirt's in-memory driver |
 //! | [`node`] | hosts of libvirt's in-memory driver |
 //! | [`peer`] | a peer that the test plays itself, honest or not |
 //! | [`relay`] | a connection that the test can cut |
@@ -20,6 +21,7 @@ pub mod daemon;
 pub mod fleet;
 pub mod guest;
 pub mod libvirt;
+pub mod libvirtd;
 pub mod node;
 pub mod peer;
 pub mod programs;

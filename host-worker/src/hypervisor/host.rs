@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{Hypervisor, HypervisorError};
+use super::{Hypervisor, HypervisorError, happenings::Happenings};
 
 /// libvirtd serves five requests of one client at a time (`max_client_requests`) and lets the others wait; one is left for
 /// what may not wait behind guest agents that do not answer.
@@ -32,6 +32,11 @@ impl Host {
     #[must_use]
     pub fn uri(&self) -> &str {
         self.hypervisor.uri()
+    }
+
+    /// From here on tells of what happens on the hypervisor.
+    pub fn listen(&self, happenings: Happenings) {
+        self.hypervisor.listen(happenings);
     }
 
     /// Asks or orders something, within [`LOOK_LIMIT`]. `doing` says what, to which object, for the error.

@@ -3,12 +3,13 @@
 //! [`Hypervisor`] is the trait, with calls that block; [`libvirt`] is the implementation. Nobody else calls them from async
 //! code but through [`Host`], which moves each call off the async threads, bounds how many there are, and gives each a time
 //! limit after which its outcome is *unknown*. Reading and writing domain XML is [`domain_xml`]'s, what the host has is
-//! [`inventory`]'s, whether KVM works is [`accel`]'s, what a guest's agent answers is [`agent`]'s. What a job does with all this is not here.
+//! [`inventory`]'s, what it tells by itself [`happenings`]', whether KVM works is [`accel`]'s, what a guest's agent answers is [`agent`]'s. What a job does with all this is not here.
 
 pub mod accel;
 pub mod agent;
 pub mod domain_xml;
 mod error;
+pub mod happenings;
 mod host;
 pub mod inventory;
 mod libvirt;
@@ -19,6 +20,7 @@ use std::{net::IpAddr, path::PathBuf};
 use maglica_proto::{inventory::DomainState, units::ByteSize};
 use uuid::Uuid;
 
+use self::happenings::Happenings;
 pub use self::{
     error::HypervisorError,
     host::{CALL_LIMIT, Host, LOOK_LIMIT},
@@ -118,6 +120,8 @@ pub enum Nvram {
 pub trait Hypervisor: Send + Sync {
     /// What programs that talk to it themselves are to connect to.
     fn uri(&self) -> &str;
+    /// From here on tells of what happens, on every connection that it will have; says so if it cannot.
+    fn listen(&self, happenings: Happenings);
     /// What the host is.
     fn facts(&self) -> Result<Facts, HypervisorError>;
     /// All domains with their states, in a number of calls that does not grow with theirs.

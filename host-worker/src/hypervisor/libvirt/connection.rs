@@ -1,14 +1,16 @@
-//! The connection to libvirt: opened when needed, given up when it breaks; and what libvirt's errors mean to us.
+//! The connection to libvirt: opened when needed, given up when it breaks, listened on for as long as it lives; and what libvirt's
+//! errors mean to us.
 
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
+use maglica_libvirt_events::{self as events, Event, Watch};
 use virt::{
     connect::Connect,
     enumutil::Enum,
     error::{Error, ErrorNumber, clear_error_callback},
 };
 
-use super::HypervisorError;
+use super::{HypervisorError, happenings::Happenings};
 
 /// libvirt prints every error on stderr unless told otherwise, once for the process.
 static SILENCE: Once = Once::new();
@@ -16,7 +18,19 @@ static SILENCE: Once = Once::new();
 /// A hypervisor behind libvirt.
 pub struct Libvirt {
     uri: String,
-    connection: Mutex<Option<Connect>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<Open>,
+    listener: Option<Happenings>,
+}
+
+/// A connection with what listens on it. That goes first, for it holds the connection, too.
+struct Open {
+    watch: Option<Watch>,
+    connection: Connect,
 }
 
 impl Libvirt {
@@ -24,34 +38,51 @@ impl Libvirt {
     #[must_use]
     pub fn new(uri: impl Into<String>) -> Self {
         SILENCE.call_once(clear_error_callback);
-        Self { uri: uri.into(), connection: Mutex::new(None) }
+        // Before any connection: one that is older has no events.
+        events::start();
+        Self { uri: uri.into(), state: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.uri
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Connect>> {
-        // The value is a plain handle, right even if a thread panicked while it held the lock.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Its parts are plain handles, right even if a thread panicked while it held the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connect(&self, doing: &str) -> Result<Connect, HypervisorError> {
-        let mut slot = self.slot();
-        if let Some(connection) = slot.as_ref().filter(|connection| connection.is_alive().unwrap_or(false)) {
-            return Ok(connection.clone());
+        let mut state = self.state();
+        if let Some(open) = state.open.as_ref().filter(|open| open.connection.is_alive().unwrap_or(false)) {
+            return Ok(open.connection.clone());
         }
+        let before = state.open.take().is_some();
         let connection = Connect::open(Some(&self.uri))
             .map_err(|error| HypervisorError::Down { doing: doing.to_owned(), why: error.message().to_owned() })?;
-        *slot = Some(connection.clone());
+        let watch = state.listener.as_ref().and_then(|listener| watch(&connection, listener));
+        if let Some(listener) = state.listener.as_ref().filter(|_| before) {
+            // What happened between the two connections nobody told.
+            listener.add(|happened| happened.everything = true);
+        }
+        state.open = Some(Open { watch: watch, connection: connection.clone() });
         Ok(connection)
+    }
+
+    /// Tells this one what happens, on the connection that there is and on those to come.
+    pub(super) fn tell(&self, listener: Happenings) {
+        let mut state = self.state();
+        if let Some(open) = &mut state.open {
+            open.watch = watch(&open.connection, &listener);
+        }
+        state.listener = Some(listener);
     }
 
     /// Whether the connection broke while it was used; if so it is not used again.
     fn broke(&self, connection: &Connect) -> bool {
         let broke = !connection.is_alive().unwrap_or(false);
         if broke {
-            *self.slot() = None;
+            self.state().open = None;
         }
         broke
     }
@@ -97,6 +128,33 @@ impl Libvirt {
             }
         })
     }
+}
+
+/// Listens on a new connection.
+fn watch(connection: &Connect, listener: &Happenings) -> Option<Watch> {
+    let happenings = listener.clone();
+    let hear = move |event| {
+        happenings.add(|happened| match event {
+            Event::Domain(uuid) => {
+                happened.domains.insert(uuid);
+            }
+            Event::Pool => happened.pools = true,
+            Event::Network => happened.networks = true,
+            Event::Closed => happened.everything = true,
+        });
+    };
+    let watch = match Watch::open(connection, &(Arc::new(hear) as events::Hearer)) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(
+                error = error.message(),
+                "libvirt does not tell what happens to domains; they are looked at now and then"
+            );
+            None
+        }
+    };
+    listener.set_told(watch.is_some());
+    watch
 }
 
 fn meaning(doing: &str, error: &Error) -> HypervisorError {

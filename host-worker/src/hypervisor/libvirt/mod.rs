@@ -15,7 +15,10 @@ use virt::sys;
 
 pub use self::connection::Libvirt;
 use super::{
-    DomainRow, Facts, Hypervisor, HypervisorError, Nvram, PoolRow, VolumeRow, domain_xml::guest_address, storage_xml,
+    DomainRow, Facts, Hypervisor, HypervisorError, Nvram, PoolRow, VolumeRow,
+    domain_xml::guest_address,
+    happenings::{self, Happenings},
+    storage_xml,
 };
 
 /// The libvirt URI that the old configuration's keys `driver`, `transport` and `path` stand for: `qemu` and `system` give
@@ -35,6 +38,10 @@ fn version(number: u32) -> String {
 impl Hypervisor for Libvirt {
     fn uri(&self) -> &str {
         self.name()
+    }
+
+    fn listen(&self, happenings: Happenings) {
+        self.tell(happenings);
     }
 
     fn facts(&self) -> Result<Facts, HypervisorError> {

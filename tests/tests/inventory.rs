@@ -106,7 +106,7 @@ fn a_storm_of_events_is_a_few_looks_and_its_end_shows() {
         log.lines().filter(|line| line.contains("telling what changed")).count()
     };
     let before = told();
-    let mut commands = vec!["suspend test", "resume test"].repeat(ROUNDS);
+    let mut commands = ["suspend test", "resume test"].repeat(ROUNDS);
     commands.push("suspend test");
     libvirtd.virsh(&commands).expect("virsh does it");
     cloud.wait_vm("test", "paused");

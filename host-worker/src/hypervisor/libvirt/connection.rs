@@ -65,7 +65,7 @@ impl Libvirt {
             // What happened between the two connections nobody told.
             listener.add(|happened| happened.everything = true);
         }
-        state.open = Some(Open { watch: watch, connection: connection.clone() });
+        state.open = Some(Open { watch, connection: connection.clone() });
         Ok(connection)
     }
 

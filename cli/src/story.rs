@@ -1,10 +1,13 @@
 //! What a job's steps, events and outcomes are called. Pure: text from data.
 
+mod image;
+
 use std::time::Duration;
 
 use maglica_proto::{
     id::JobId,
     job::{GuestAnswer, HostEventKind, JobEvent, JobEventKind, JobRow, JobSpec, JobState, JobView, Outcome, Step},
+    name::{DomainName, HostName},
     units::ByteSize,
 };
 
@@ -29,6 +32,7 @@ pub const fn done(step: Step) -> &'static str {
         Step::Guest => "guest answered",
         Step::Stop => "stopped",
         Step::Remove => "removed",
+        Step::Mark => "metadata written",
         Step::Other => "done",
     }
 }
@@ -45,6 +49,7 @@ pub const fn doing(step: Step) -> &'static str {
         Step::Guest => "waiting for the guest",
         Step::Stop => "stopping",
         Step::Remove => "removing",
+        Step::Mark => "writing metadata",
         Step::Other => "working",
     }
 }
@@ -78,6 +83,7 @@ pub fn title(view: &JobView) -> String {
         JobSpec::Start(vm) | JobSpec::Stop { vm, .. } | JobSpec::Destroy(vm) | JobSpec::Remove(vm) => {
             format!("{} {} on {host}", view.spec.verb(), vm.name)
         }
+        JobSpec::Image(spec) => image::title(spec, host),
     }
 }
 
@@ -103,19 +109,22 @@ pub fn outcome(row: &JobRow, outcome: &Outcome) -> String {
         Outcome::Started { already: false } => format!("{vm} is running on {host}"),
         Outcome::Stopped { already: true } => format!("{vm} was off already on {host}"),
         Outcome::Stopped { already: false } => format!("{vm} on {host} is off"),
-        Outcome::Removed { volumes, kept } => {
-            let mut text = format!("{vm} is removed from {host}");
-            match volumes.as_slice() {
-                [] => {}
-                [one] => text.push_str(&format!(", with its volume {one}")),
-                many => text.push_str(&format!(", with its volumes {}", many.join(", "))),
-            }
-            for disk in kept {
-                text.push_str(&format!("\nleft alone: {disk}"));
-            }
-            text
-        }
+        Outcome::Image(outcome) => image::outcome(vm, host, outcome),
+        Outcome::Removed { volumes, kept } => removed(vm, host, volumes, kept),
     }
+}
+
+fn removed(vm: &DomainName, host: &HostName, volumes: &[String], kept: &[String]) -> String {
+    let mut text = format!("{vm} is removed from {host}");
+    match volumes {
+        [] => {}
+        [one] => text.push_str(&format!(", with its volume {one}")),
+        many => text.push_str(&format!(", with its volumes {}", many.join(", "))),
+    }
+    for disk in kept {
+        text.push_str(&format!("\nleft alone: {disk}"));
+    }
+    text
 }
 
 /// A job's state in a word or, where there is more to say, a sentence.

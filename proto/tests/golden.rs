@@ -17,6 +17,8 @@ mod clear;
 mod fixtures;
 #[path = "golden/hostile.rs"]
 mod hostile;
+#[path = "golden/image.rs"]
+mod image;
 #[path = "golden/independent.rs"]
 mod independent;
 #[path = "golden/inventory.rs"]

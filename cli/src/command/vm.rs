@@ -205,7 +205,7 @@ fn table(rows: &[VmRow]) -> String {
     table.render()
 }
 
-fn disk_line(disk: &Disk) -> String {
+pub(super) fn disk_line(disk: &Disk) -> String {
     let place = match (&disk.pool, &disk.volume, &disk.path) {
         (Some(pool), Some(volume), _) => format!("{pool}/{volume}"),
         (_, _, Some(path)) => path.clone(),
@@ -216,7 +216,7 @@ fn disk_line(disk: &Disk) -> String {
     format!("{} ({place}{size}{trouble})", disk.target)
 }
 
-fn nic_line(nic: &Nic) -> String {
+pub(super) fn nic_line(nic: &Nic) -> String {
     format!("{} on {} {}", nic.mac, nic.kind, nic.source.as_deref().unwrap_or_default()).trim_end().to_owned()
 }
 

@@ -93,6 +93,7 @@ impl Script {
             Request::VmShow { name, host: None } => Answer::Vm(Box::new(machine(&name))).into(),
             Request::VmShow { .. }
             | Request::ImageList
+            | Request::ImageShow { .. }
             | Request::VmList { .. }
             | Request::HostList
             | Request::HostPing { .. }

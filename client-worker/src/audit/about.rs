@@ -69,7 +69,7 @@ impl About {
             | Request::Watch { .. }
             | Request::Audit { .. } => reads(Thing::default()),
             Request::Place { spec } => reads(Thing::named(&spec.name).with("clone")),
-            Request::VmShow { name, .. } => reads(Thing::named(name)),
+            Request::VmShow { name, .. } | Request::ImageShow { name, .. } => reads(Thing::named(name)),
             Request::JobShow { id } | Request::JobWatch { id, .. } => reads(Thing::default().of_job(*id)),
             Request::Submit { id, spec } => changes(Thing::named(&spec.vm()).with(spec.verb()).of_job(*id)),
             Request::SubmitMany { jobs } => {

@@ -1,8 +1,9 @@
 //! The fleet: which hosts are there, and what each of them has. Kept in memory only; the hosts say it again.
 //!
 //! [`state`] is the whole of it and answers every question about it (pure, `now` is given); [`view`] makes the rows
-//! that operators see. One task owns it; the [`Fleet`] handle sends it a closure and awaits what it returns.
+//! that operators see, `images` who stands on which image. One task owns it; the [`Fleet`] handle sends it a closure and awaits what it returns.
 
+mod images;
 mod news;
 pub mod state;
 pub mod view;

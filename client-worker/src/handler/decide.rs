@@ -1,6 +1,8 @@
 //! What a new job will be: the machine that is meant, the host, and everything that must not be decided twice (UUID,
 //! addresses). Judges by what is known of the fleet and changes nothing.
 
+mod image;
+
 use std::time::Instant;
 
 use maglica_proto::{
@@ -51,6 +53,7 @@ pub(super) fn decide(
             }
             existing(fleet, vm, Task::Remove)
         }
+        JobSpec::Image(spec) => image::decide(fleet, spec),
     }
 }
 

@@ -38,6 +38,7 @@ impl Handlers {
             | Request::Submit { .. }
             | Request::SubmitMany { .. } => true,
             Request::ImageList
+            | Request::ImageShow { .. }
             | Request::VmList { .. }
             | Request::VmShow { .. }
             | Request::HostList
@@ -62,6 +63,17 @@ impl Handlers {
         match request {
             Request::ImageList => {
                 self.fleet.with(|fleet| Answer::Images(fleet.images(Instant::now()))).await.ok_or_else(stopping)
+            }
+            Request::ImageShow { name, host } => {
+                let copies = self
+                    .fleet
+                    .with(move |fleet| fleet.image(&name, host.as_ref(), Instant::now()))
+                    .await
+                    .ok_or_else(stopping)?;
+                copies.map(|mut copies| {
+                    room::copies(&mut copies);
+                    Answer::Image { copies }
+                })
             }
             Request::VmList { after } => self
                 .fleet

@@ -2,8 +2,8 @@
 
 use maglica_proto::{
     codec,
-    job::{JobRow, JobState, Outcome},
-    request::HostRow,
+    job::{ImageOutcome, JobRow, JobState, Outcome},
+    request::{HostRow, ImageCopy},
 };
 
 /// How large a list may be, in bytes: a message has a mebibyte.
@@ -25,7 +25,9 @@ pub(super) fn jobs(rows: &mut [JobRow]) {
                 }
                 (fault.object, fault.similar, fault.left) = (None, Vec::new(), Vec::new());
             }
-            JobState::Succeeded { outcome: Outcome::Removed { volumes, kept } } => {
+            JobState::Succeeded {
+                outcome: Outcome::Removed { volumes, kept } | Outcome::Image(ImageOutcome::Removed { volumes, kept }),
+            } => {
                 (*volumes, *kept) = (Vec::new(), Vec::new());
             }
             JobState::Succeeded { .. }
@@ -52,6 +54,16 @@ pub(super) fn hosts(rows: &mut [HostRow]) {
         }
         rows[at].pools = Vec::new();
         total -= bytes;
+    }
+}
+
+/// Leaves out the names of clones, then the last hosts.
+pub(super) fn copies(copies: &mut Vec<ImageCopy>) {
+    if size(copies.as_slice()) > MOST {
+        copies.iter_mut().for_each(|copy| copy.clones = Vec::new());
+    }
+    while copies.len() > 1 && size(copies.as_slice()) > MOST {
+        copies.truncate(copies.len() / 2);
     }
 }
 

@@ -8,7 +8,7 @@ use maglica_proto::{
     fault::{Code, Fault},
     host::{Heartbeat, HostRequest},
     inventory::{Accel, Disk, Domain, HostFacts, Inventory, Nic, Pool},
-    job::{GuestAnswer, HostEvent, HostEventKind, Outcome},
+    job::{GuestAnswer, HostEvent, HostEventKind, ImageOutcome, Outcome},
     text::{REPLACEMENT, is_unfit},
 };
 
@@ -177,13 +177,16 @@ fn outcome(outcome: &mut Outcome) -> bool {
         Outcome::Cloned { guest: Some(GuestAnswer::Up { hostname, addresses }), .. } => {
             line(hostname, WORD * 2) | at_most(addresses, PER_DOMAIN)
         }
-        Outcome::Removed { volumes, kept } => {
+        Outcome::Removed { volumes, kept } | Outcome::Image(ImageOutcome::Removed { volumes, kept }) => {
             at_most(volumes, LINES)
                 | all(volumes, |volume| line(volume, LINE))
                 | at_most(kept, LINES)
                 | all(kept, |disk| line(disk, LINE))
         }
-        Outcome::Cloned { .. } | Outcome::Started { .. } | Outcome::Stopped { .. } => false,
+        Outcome::Cloned { .. }
+        | Outcome::Started { .. }
+        | Outcome::Stopped { .. }
+        | Outcome::Image(ImageOutcome::Marked { .. } | ImageOutcome::Unmarked { .. }) => false,
     }
 }
 

@@ -145,6 +145,14 @@ impl JobRecord {
         record
     }
 
+    /// Whether a new job about something of the same name has to wait for this one. Virtual machines have names of their own;
+    /// images do not, and a job about one is about that of its host.
+    #[must_use]
+    pub fn excludes(&self, new: &NewJob) -> bool {
+        let of_images = matches!((&self.spec, &new.spec), (JobSpec::Image(_), JobSpec::Image(_)));
+        !of_images || self.host == new.host
+    }
+
     /// Whether it is over.
     #[must_use]
     pub const fn is_over(&self) -> bool {
@@ -429,7 +437,7 @@ fn forget_secrets(spec: &mut JobSpec) {
                 customization.root_password_hash = None;
             }
         }
-        JobSpec::Start(_) | JobSpec::Stop { .. } | JobSpec::Destroy(_) | JobSpec::Remove(_) => {}
+        JobSpec::Start(_) | JobSpec::Stop { .. } | JobSpec::Destroy(_) | JobSpec::Remove(_) | JobSpec::Image(_) => {}
     }
 }
 

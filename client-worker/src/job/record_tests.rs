@@ -150,3 +150,23 @@ fn a_clock_that_is_set_back_does_not_make_a_job_older_than_it_is() {
     assert_eq!((job.is_over(), job.updated), (true, began));
     assert!(job.events.iter().skip(2).all(|event| event.at == began));
 }
+
+#[test]
+fn jobs_about_an_image_exclude_one_another_on_its_host_only() {
+    use maglica_proto::job::{ImageSpec, ImageTask};
+
+    let name = DomainName::new("vm0").unwrap();
+    let about_image = |on: &str| NewJob {
+        id: JobId::generate(),
+        spec: JobSpec::Image(ImageSpec::Mark(VmRef { name: name.clone(), host: None })),
+        task: Task::Image(ImageTask::Mark(VmTask { name: name.clone(), uuid: Uuid::nil() })),
+        host: host(on),
+        why: vec![],
+        by: "root".into(),
+        reachable: false,
+    };
+    let live = JobRecord::new(about_image("h1"), Timestamp::from_millis(0));
+    assert!(live.excludes(&about_image("h1")));
+    assert!(!live.excludes(&about_image("h2")));
+    assert!(job().excludes(&about_image("h2")), "a virtual machine of the name is one and the same");
+}

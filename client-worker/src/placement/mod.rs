@@ -96,7 +96,7 @@ impl Coming {
                 disk: task.disk.map(|disk| (disk, task.spec.pool.clone())),
                 macs: task.macs.clone(),
             }),
-            Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) => None,
+            Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) | Task::Image(_) => None,
         }
     }
 }

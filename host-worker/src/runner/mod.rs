@@ -359,7 +359,9 @@ impl Owner {
                 // Only what makes a machine needs to know, and a libvirt that is away would be waited for.
                 let accel = match &task {
                     Task::Clone(_) => means.inventory.accel().await,
-                    Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) => Accel::Unknown,
+                    Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) | Task::Image(_) => {
+                        Accel::Unknown
+                    }
                 };
                 let context = TaskContext {
                     job: id,

@@ -9,6 +9,7 @@
 //! a crash by [`recover`], which asks libvirt what is so rather than trusting what was meant.
 
 mod clone;
+mod image;
 mod power;
 mod remove;
 mod step;
@@ -25,8 +26,8 @@ use maglica_proto::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::trail::Trail;
 pub use self::undo::Undo;
+use self::{remove::Subject, trail::Trail};
 use crate::{
     customize::Customizer,
     hypervisor::{DomainRow, Host},
@@ -98,7 +99,8 @@ pub async fn run(task: &Task, cx: &TaskContext) -> Result<Outcome, Fault> {
         Task::Start(vm) => power::start(vm, cx).await,
         Task::Stop { vm, timeout_s } => power::stop(vm, *timeout_s, cx).await,
         Task::Destroy(vm) => power::destroy(vm, cx).await,
-        Task::Remove(vm) => remove::run(vm, cx).await,
+        Task::Remove(vm) => remove::run(Subject::Machine, vm, cx).await,
+        Task::Image(task) => Box::pin(image::run(task, cx)).await,
     }
 }
 
@@ -113,8 +115,9 @@ pub async fn recover(task: &Task, done: &[Step], undo: &[Undo], cx: &TaskContext
         Task::Clone(task) => Box::pin(clone::recover(task, done, undo, cx, decide)).await,
         Task::Remove(vm) => {
             decide("go on");
-            remove::recover(vm, undo, cx).await
+            remove::recover(Subject::Machine, vm, undo, cx).await
         }
+        Task::Image(task) => Box::pin(image::recover(task, done, undo, cx, decide)).await,
         Task::Start(vm) => go_on(task, vm, true, cx, decide).await,
         Task::Stop { vm, .. } | Task::Destroy(vm) => go_on(task, vm, false, cx, decide).await,
     }

@@ -1,4 +1,5 @@
-//! Remove: a machine's definition and its disks.
+//! Remove: a machine's or an image's definition and its disks. Of a machine, disks that others use are left; an image that others
+//! stand on is not removed.
 //!
 //! The disks go first and the definition last: the definition is what says which disks there are, so that a removal that was
 //! interrupted can be begun again. Nothing is taken back; the volumes that are deleted are written down for the report.
@@ -6,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maglica_proto::{
-    fault::{Code, Fault},
+    fault::{self, Code, Fault},
     inventory::{DiskDevice, IMAGE_SUFFIX},
-    job::{Outcome, Step, VmTask},
+    job::{ImageOutcome, Outcome, Step, VmTask},
 };
+
+use uuid::Uuid;
 
 use super::{TaskContext, Undo, cancelled, find, step::step};
 use crate::{
@@ -17,25 +20,61 @@ use crate::{
         CALL_LIMIT, Hypervisor, HypervisorError, Nvram, VolumeRow,
         domain_xml::{self, Description, DiskXml, Source},
     },
-    storage::volumes::{self, DELETE_LIMIT, REFRESH_LIMIT},
+    storage::{
+        qemu_img,
+        volumes::{self, DELETE_LIMIT, REFRESH_LIMIT},
+    },
 };
 
 /// A chain of overlays longer than this is a circle.
 const LONGEST_CHAIN: usize = 64;
 
+/// What is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// A virtual machine.
+    Machine,
+    /// An image.
+    Image,
+}
+
+impl Subject {
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Machine => "remove",
+            Self::Image => "image-remove",
+        }
+    }
+
+    const fn outcome(self, volumes: Vec<String>, kept: Vec<String>) -> Outcome {
+        match self {
+            Self::Machine => Outcome::Removed { volumes, kept },
+            Self::Image => Outcome::Image(ImageOutcome::Removed { volumes, kept }),
+        }
+    }
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     delete: Vec<(String, String)>,
     kept: Vec<String>,
+    /// Those of `kept` that others use.
+    used: Vec<String>,
 }
 
-/// Removes a machine.
-pub(super) async fn run(vm: &VmTask, cx: &TaskContext) -> Result<Outcome, Fault> {
-    remove(vm, Vec::new(), cx).await
+/// What libvirt knows of all that could use a disk.
+struct Seen {
+    others: Vec<Description>,
+    volumes: Vec<VolumeRow>,
+}
+
+/// Removes it.
+pub(super) async fn run(subject: Subject, vm: &VmTask, cx: &TaskContext) -> Result<Outcome, Fault> {
+    remove(subject, vm, Vec::new(), cx).await
 }
 
 /// Goes on removing it; `undo` has the volumes that the earlier run began to delete.
-pub(super) async fn recover(vm: &VmTask, undo: &[Undo], cx: &TaskContext) -> Result<Outcome, Fault> {
+pub(super) async fn recover(subject: Subject, vm: &VmTask, undo: &[Undo], cx: &TaskContext) -> Result<Outcome, Fault> {
     let before: Vec<(String, String)> = undo
         .iter()
         .filter_map(
@@ -45,10 +84,10 @@ pub(super) async fn recover(vm: &VmTask, undo: &[Undo], cx: &TaskContext) -> Res
     match find(vm, cx).await {
         // The definition went last: with it everything is done.
         Err(fault) if fault.code == Code::NotFound => {
-            Ok(Outcome::Removed { volumes: before.iter().map(shown).collect(), kept: Vec::new() })
+            Ok(subject.outcome(before.iter().map(shown).collect(), Vec::new()))
         }
         Err(fault) => Err(fault),
-        Ok(_) => remove(vm, before, cx).await,
+        Ok(_) => remove(subject, vm, before, cx).await,
     }
 }
 
@@ -56,9 +95,15 @@ fn shown((pool, volume): &(String, String)) -> String {
     format!("{pool}/{volume}")
 }
 
-async fn remove(vm: &VmTask, before: Vec<(String, String)>, cx: &TaskContext) -> Result<Outcome, Fault> {
-    let plan = step(cx, "remove", Step::Check, async { Ok((check(vm, cx).await?, String::new())) }).await?;
-    step(cx, "remove", Step::Remove, async {
+async fn remove(
+    subject: Subject,
+    vm: &VmTask,
+    before: Vec<(String, String)>,
+    cx: &TaskContext,
+) -> Result<Outcome, Fault> {
+    let plan =
+        step(cx, subject.kind(), Step::Check, async { Ok((check(subject, vm, cx).await?, String::new())) }).await?;
+    step(cx, subject.kind(), Step::Remove, async {
         let mut volumes: BTreeSet<(String, String)> = before.into_iter().collect();
         for (pool, volume) in plan.delete {
             cx.journal.intend(&Undo::Deleted { pool: pool.clone(), volume: volume.clone() })?;
@@ -77,21 +122,23 @@ async fn remove(vm: &VmTask, before: Vec<(String, String)>, cx: &TaskContext) ->
             .await?;
         let volumes: Vec<String> = volumes.iter().map(shown).collect();
         let note = volumes.join(", ");
-        Ok((Outcome::Removed { volumes, kept: plan.kept }, note))
+        Ok((subject.outcome(volumes, plan.kept), note))
     })
     .await
 }
 
-async fn check(vm: &VmTask, cx: &TaskContext) -> Result<Plan, Fault> {
+async fn check(subject: Subject, vm: &VmTask, cx: &TaskContext) -> Result<Plan, Fault> {
     let row = find(vm, cx).await?;
     let refuse = |why: &str| Err(Fault::new(Code::WrongState, format!("{} {why}", vm.name)).about(vm.name.as_str()));
     if row.state.is_active() {
-        return refuse(&format!("is {}; only a machine that is off is removed", row.state.as_str()));
+        return refuse(&format!("is {}; only what is off is removed", row.state.as_str()));
     }
     let uuid = vm.uuid;
     let own = cx.host.look(format!("reading {}", vm.name), move |hypervisor| read(hypervisor, uuid)).await?;
-    if own.marked_image || own.name.ends_with(IMAGE_SUFFIX) {
-        return refuse("is an image; images are not removed by a job");
+    match (subject, own.marked_image || own.name.ends_with(IMAGE_SUFFIX)) {
+        (Subject::Machine, false) | (Subject::Image, true) => {}
+        (Subject::Machine, true) => return refuse("is an image; it is removed by 'maglica image remove'"),
+        (Subject::Image, false) => return refuse("is no image any more"),
     }
     // A machine's disk that libvirt has not seen as a volume yet (see the clone's define) would be left behind.
     let pools = cx.host.look("listing pools", |hypervisor| hypervisor.pools()).await?;
@@ -111,10 +158,47 @@ async fn check(vm: &VmTask, cx: &TaskContext) -> Result<Plan, Fault> {
             tracing::debug!(%error, "the pool is not refreshed before the removal");
         }
     }
-    Ok(cx
-        .host
-        .look(format!("looking who uses the disks of {}", vm.name), move |hypervisor| survey(hypervisor, &own))
-        .await?)
+    let looking = format!("looking who uses the disks of {}", vm.name);
+    let mut seen = cx.host.look(looking, move |hypervisor| survey(hypervisor, uuid)).await?;
+    if subject == Subject::Image {
+        let strays = strays(&seen, cx).await;
+        seen.volumes.extend(strays);
+    }
+    let plan = plan(&own, &seen.others, &seen.volumes);
+    if subject == Subject::Image && !plan.used.is_empty() {
+        return refuse(&format!("cannot be removed: {}", plan.used.join("; ")));
+    }
+    Ok(plan)
+}
+
+/// The files behind the disks of other domains that lie in no pool, so that libvirt does not know what they stand on.
+async fn strays(seen: &Seen, cx: &TaskContext) -> Vec<VolumeRow> {
+    let known: BTreeSet<&str> = seen.volumes.iter().map(|row| row.path.as_str()).collect();
+    let disks = seen.others.iter().flat_map(|other| &other.disks);
+    let unknown: BTreeSet<(&str, &str)> = disks
+        .filter_map(|disk| path_of(disk, &seen.volumes).map(|path| (path, disk.format.as_str())))
+        .filter(|(path, format)| *format != "raw" && !known.contains(path))
+        .collect();
+    let mut rows = Vec::new();
+    for (path, format) in unknown {
+        match qemu_img::chain(&cx.tools, path, format, &cx.cancel).await {
+            Ok(chain) => {
+                rows.extend(chain.into_iter().filter(|file| !known.contains(file.filename.as_str())).map(|file| {
+                    VolumeRow {
+                        pool: String::new(),
+                        name: file.filename.clone(),
+                        path: file.filename,
+                        format: file.format,
+                        capacity: file.virtual_size,
+                        allocation: file.actual_size,
+                        backing: file.full_backing_filename,
+                    }
+                }))
+            }
+            Err(error) => tracing::warn!(path, error = fault::chain(&error), "what a disk stands on cannot be read"),
+        }
+    }
+    rows
 }
 
 /// The path of a disk that lies in this folder.
@@ -138,27 +222,27 @@ fn unseen(hypervisor: &dyn Hypervisor, paths: &[String]) -> Result<bool, Hypervi
     Ok(false)
 }
 
-fn read(hypervisor: &dyn Hypervisor, uuid: uuid::Uuid) -> Result<Description, HypervisorError> {
+fn read(hypervisor: &dyn Hypervisor, uuid: Uuid) -> Result<Description, HypervisorError> {
     domain_xml::read(&hypervisor.domain_xml(uuid)?).map_err(|error| HypervisorError::Refused {
         doing: format!("reading the description of domain {uuid}"),
         why: error.to_string(),
     })
 }
 
-fn survey(hypervisor: &dyn Hypervisor, own: &Description) -> Result<Plan, HypervisorError> {
+fn survey(hypervisor: &dyn Hypervisor, own: Uuid) -> Result<Seen, HypervisorError> {
     let mut volumes = Vec::new();
     for pool in hypervisor.pools()?.iter().filter(|pool| pool.active) {
         volumes.extend(hypervisor.volumes(&pool.name)?);
     }
     let mut others = Vec::new();
-    for row in hypervisor.domains()?.iter().filter(|row| row.uuid != own.uuid) {
+    for row in hypervisor.domains()?.iter().filter(|row| row.uuid != own) {
         match read(hypervisor, row.uuid) {
             Ok(description) => others.push(description),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(plan(own, &others, &volumes))
+    Ok(Seen { others, volumes })
 }
 
 /// The path behind a disk, if there is one.
@@ -203,13 +287,17 @@ fn plan(own: &Description, others: &[Description], volumes: &[VolumeRow]) -> Pla
             Source::Empty => String::new(),
         };
         let path = path_of(disk, volumes);
+        let user = path.and_then(|path| users.get(path)).cloned();
         let reason = if disk.readonly {
             Some("it is read only".to_owned())
         } else if disk.shareable {
             Some("it is shared".to_owned())
         } else {
-            path.and_then(|path| users.get(path)).cloned()
+            user.clone()
         };
+        if let Some(user) = user {
+            plan.used.push(format!("{} ({shown}): {user}", disk.target));
+        }
         match (reason, path.and_then(|path| by_path.get(path))) {
             (Some(reason), _) => plan.kept.push(format!("{} ({shown}): {reason}", disk.target)),
             (None, Some(row)) => plan.delete.push((row.pool.clone(), row.name.clone())),
@@ -251,7 +339,7 @@ mod tests {
     fn domain(name: &str, disks: Vec<DiskXml>) -> Description {
         Description {
             name: name.to_owned(),
-            uuid: uuid::Uuid::new_v4(),
+            uuid: Uuid::new_v4(),
             kind: "kvm".to_owned(),
             vcpus: 1,
             memory: ByteSize::ZERO,
@@ -315,7 +403,7 @@ mod tests {
         ] {
             assert!(kept.contains(reason), "{reason} in {kept}");
         }
-        assert_eq!(plan.kept.len(), 4);
+        assert_eq!((plan.kept.len(), plan.used.len()), (4, 3), "what is shared is nobody's in particular");
     }
 
     #[test]

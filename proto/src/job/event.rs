@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::ImageOutcome;
 use crate::{
     fault::Fault,
     name::HostName,
@@ -31,6 +32,8 @@ pub enum Step {
     Stop,
     /// Definition and disks are deleted.
     Remove,
+    /// The domain's metadata say whether it is an image.
+    Mark,
     /// A step of a newer version.
     #[serde(other)]
     Other,
@@ -49,6 +52,7 @@ impl Step {
             Self::Guest => "guest",
             Self::Stop => "stop",
             Self::Remove => "remove",
+            Self::Mark => "mark",
             Self::Other => "other",
         }
     }
@@ -151,6 +155,8 @@ pub enum Outcome {
         #[serde(default)]
         kept: Vec<String>,
     },
+    /// Something about an image.
+    Image(ImageOutcome),
 }
 
 /// What the running guest said of itself.

@@ -9,13 +9,17 @@
 //! The transitions themselves are policy of the client worker; here is only what is spoken of.
 
 mod event;
+mod image;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use self::event::{GuestAnswer, HostEvent, HostEventKind, JobEvent, JobEventKind, JobState, Outcome, Step};
+pub use self::{
+    event::{GuestAnswer, HostEvent, HostEventKind, JobEvent, JobEventKind, JobState, Outcome, Step},
+    image::{ImageOutcome, ImageSpec, ImageTask},
+};
 use crate::{
     id::JobId,
     key::Secret,
@@ -44,6 +48,8 @@ pub enum JobSpec {
     Destroy(VmRef),
     /// Delete its definition and its disks.
     Remove(VmRef),
+    /// Something about an image.
+    Image(ImageSpec),
 }
 
 /// A virtual machine that exists.
@@ -116,12 +122,13 @@ pub enum Network {
 }
 
 impl JobSpec {
-    /// The name of the virtual machine that the job is about; no two live jobs have the same.
+    /// The name of the virtual machine that the job is about; no two live jobs have the same, but for images on several hosts.
     #[must_use]
     pub fn vm(&self) -> DomainName {
         match self {
             Self::Clone(spec) => spec.name.clone().into(),
             Self::Start(vm) | Self::Stop { vm, .. } | Self::Destroy(vm) | Self::Remove(vm) => vm.name.clone(),
+            Self::Image(spec) => spec.name().clone(),
         }
     }
 
@@ -134,6 +141,7 @@ impl JobSpec {
             Self::Stop { .. } => "stop",
             Self::Destroy(_) => "destroy",
             Self::Remove(_) => "remove",
+            Self::Image(spec) => spec.verb(),
         }
     }
 }
@@ -160,6 +168,8 @@ pub enum Task {
     Destroy(VmTask),
     /// Delete.
     Remove(VmTask),
+    /// Something about an image.
+    Image(ImageTask),
 }
 
 impl Task {
@@ -169,6 +179,7 @@ impl Task {
         match self {
             Self::Clone(task) => task.spec.name.clone().into(),
             Self::Start(vm) | Self::Stop { vm, .. } | Self::Destroy(vm) | Self::Remove(vm) => vm.name.clone(),
+            Self::Image(task) => task.name().clone(),
         }
     }
 }

@@ -22,6 +22,11 @@ use crate::{
 pub enum Answer {
     /// To [`Request::ImageList`](super::Request::ImageList).
     Images(Listing<ImageRow>),
+    /// To [`Request::ImageShow`](super::Request::ImageShow).
+    Image {
+        /// One for each host that has it, by host; never empty.
+        copies: Vec<ImageCopy>,
+    },
     /// To [`Request::VmList`](super::Request::VmList).
     Vms {
         /// The rows of this page.
@@ -186,6 +191,32 @@ pub struct ImageRow {
     /// How old this knowledge is, in milliseconds.
     pub age_ms: u64,
 }
+
+/// An image on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageCopy {
+    /// The host.
+    pub host: HostName,
+    /// Whether that is there.
+    pub presence: Presence,
+    /// How old this knowledge is, in milliseconds.
+    pub age_ms: u64,
+    /// Whether it can be cloned.
+    pub state: ImageState,
+    /// The image.
+    pub domain: Domain,
+    /// The machines there that were made of it, by name; at most [`CLONES_SHOWN`].
+    #[serde(default)]
+    pub clones: Vec<DomainName>,
+    /// How many there are.
+    pub clones_total: u32,
+    /// Those of the host's domains whose disks are overlays on its own, so that it cannot be removed; at most [`CLONES_SHOWN`].
+    #[serde(default)]
+    pub overlays: Vec<DomainName>,
+}
+
+/// How many machines are named of each copy of an image.
+pub const CLONES_SHOWN: usize = 100;
 
 /// Where a page of virtual machines ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

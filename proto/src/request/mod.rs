@@ -48,6 +48,14 @@ impl Role {
 pub enum Request {
     /// All images.
     ImageList,
+    /// One image with all its details, on each host that has it.
+    ImageShow {
+        /// Its name.
+        name: DomainName,
+        /// Only on this host.
+        #[serde(default)]
+        host: Option<HostName>,
+    },
     /// Virtual machines, a page at a time.
     VmList {
         /// The `next` of the page before; none for the first.
@@ -219,6 +227,7 @@ impl Request {
     pub const fn role(&self) -> Role {
         match self {
             Self::ImageList
+            | Self::ImageShow { .. }
             | Self::VmList { .. }
             | Self::VmShow { .. }
             | Self::HostList
@@ -249,6 +258,7 @@ impl Request {
     pub const fn verb(&self) -> &'static str {
         match self {
             Self::ImageList => "image-list",
+            Self::ImageShow { .. } => "image-show",
             Self::VmList { .. } => "vm-list",
             Self::VmShow { .. } => "vm-show",
             Self::HostList => "host-list",

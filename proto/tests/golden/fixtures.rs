@@ -17,6 +17,8 @@ use maglica_proto::{
 };
 use uuid::Uuid;
 
+use super::image;
+
 /// Says of each variant that it has a fixture. Without a wildcard, so that a new variant asks for one.
 macro_rules! covers {
     ($values:expr, $($name:literal => $pattern:pat),+ $(,)?) => {
@@ -130,14 +132,18 @@ pub(crate) fn job_specs() -> Vec<(&'static str, JobSpec)> {
         ("destroy", JobSpec::Destroy(vm_ref())),
         ("remove", JobSpec::Remove(vm_ref())),
     ];
-    let values: Vec<_> = specs.iter().map(|(_, spec)| spec).collect();
+    // Apart, for other messages have these inside, and golden bytes of their own.
+    let images = image::specs();
+    let values: Vec<_> = specs.iter().chain(&images).map(|(_, spec)| spec).collect();
     covers!(values, "clone" => JobSpec::Clone(_), "start" => JobSpec::Start(_), "stop" => JobSpec::Stop { .. },
-        "destroy" => JobSpec::Destroy(_), "remove" => JobSpec::Remove(_));
+        "destroy" => JobSpec::Destroy(_), "remove" => JobSpec::Remove(_), "image" => JobSpec::Image(_));
     let networks: Vec<_> = values
         .iter()
         .filter_map(|spec| match spec {
             JobSpec::Clone(spec) => spec.customize.as_ref().map(|customize| &customize.network),
-            JobSpec::Start(_) | JobSpec::Stop { .. } | JobSpec::Destroy(_) | JobSpec::Remove(_) => None,
+            JobSpec::Start(_) | JobSpec::Stop { .. } | JobSpec::Destroy(_) | JobSpec::Remove(_) | JobSpec::Image(_) => {
+                None
+            }
         })
         .collect();
     covers!(networks, "dhcp" => Network::Dhcp, "static" => Network::Static { .. });
@@ -153,9 +159,10 @@ pub(crate) fn tasks() -> Vec<(&'static str, Task)> {
         ("destroy", Task::Destroy(vm_task())),
         ("remove", Task::Remove(vm_task())),
     ];
-    let values: Vec<_> = tasks.iter().map(|(_, task)| task).collect();
+    let images = image::tasks();
+    let values: Vec<_> = tasks.iter().chain(&images).map(|(_, task)| task).collect();
     covers!(values, "clone" => Task::Clone(_), "start" => Task::Start(_), "stop" => Task::Stop { .. },
-        "destroy" => Task::Destroy(_), "remove" => Task::Remove(_));
+        "destroy" => Task::Destroy(_), "remove" => Task::Remove(_), "image" => Task::Image(_));
     tasks
 }
 
@@ -169,10 +176,12 @@ pub(crate) fn steps() -> Vec<(&'static str, Step)> {
         Step::Guest,
         Step::Stop,
         Step::Remove,
+        Step::Mark,
         Step::Other,
     ];
     covers!(all, "check" => Step::Check, "volumes" => Step::Volumes, "customize" => Step::Customize, "define" => Step::Define,
-        "start" => Step::Start, "guest" => Step::Guest, "stop" => Step::Stop, "remove" => Step::Remove, "other" => Step::Other);
+        "start" => Step::Start, "guest" => Step::Guest, "stop" => Step::Stop, "remove" => Step::Remove, "mark" => Step::Mark,
+        "other" => Step::Other);
     all.into_iter().map(|step| (step.as_str(), step)).collect()
 }
 
@@ -224,9 +233,10 @@ pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
             },
         ),
     ];
-    let values: Vec<_> = outcomes.iter().map(|(_, outcome)| outcome).collect();
+    let images = image::outcomes();
+    let values: Vec<_> = outcomes.iter().chain(&images).map(|(_, outcome)| outcome).collect();
     covers!(values, "cloned" => Outcome::Cloned { .. }, "started" => Outcome::Started { .. },
-        "stopped" => Outcome::Stopped { .. }, "removed" => Outcome::Removed { .. });
+        "stopped" => Outcome::Stopped { .. }, "removed" => Outcome::Removed { .. }, "image" => Outcome::Image(_));
     outcomes
 }
 

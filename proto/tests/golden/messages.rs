@@ -19,7 +19,7 @@ use maglica_proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Case, fixtures::*, inventory::*, placement};
+use super::{Case, fixtures::*, image, inventory::*, placement};
 
 /// The values of one type, each with its name, as cases.
 fn cases<T>(file: &'static str, values: Vec<(&'static str, T)>) -> Vec<Case>
@@ -43,11 +43,14 @@ pub(crate) fn all() -> Vec<Case> {
         cases("broadcast", broadcasts()),
         cases("job-spec", job_specs()),
         cases("job-spec", placement::specs()),
+        cases("job-spec", image::specs()),
         cases("task", tasks()),
         cases("task", placement::tasks()),
+        cases("task", image::tasks()),
         cases("step", steps()),
         cases("host-event-kind", host_event_kinds()),
         cases("outcome", outcomes()),
+        cases("outcome", image::outcomes()),
         cases("job-state", job_states()),
         cases("job-event-kind", job_event_kinds()),
         cases("code", codes()),
@@ -164,6 +167,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     let fingerprint = key().public().fingerprint();
     let requests = vec![
         ("image-list", Request::ImageList),
+        ("image-show", Request::ImageShow { name: name("debian12-x86_64.original"), host: None }),
         ("vm-list", Request::VmList { after: None }),
         ("vm-list-next", Request::VmList { after: Some(cursor()) }),
         ("vm-show", Request::VmShow { name: name("vm0.example.jp"), host: None }),
@@ -202,7 +206,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     ];
     let requests: Vec<_> = requests.into_iter().chain(placement::requests()).collect();
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
-    covers!(values, "image-list" => Request::ImageList, "vm-list" => Request::VmList { .. }, "vm-show" => Request::VmShow { .. },
+    covers!(values, "image-list" => Request::ImageList, "image-show" => Request::ImageShow { .. }, "vm-list" => Request::VmList { .. }, "vm-show" => Request::VmShow { .. },
         "host-list" => Request::HostList, "host-ping" => Request::HostPing { .. }, "status" => Request::Status,
         "submit-many" => Request::SubmitMany { .. }, "job-list" => Request::JobList { .. }, "job-show" => Request::JobShow { .. },
         "job-watch" => Request::JobWatch { .. }, "place" => Request::Place { .. }, "watch" => Request::Watch { .. }, "submit" => Request::Submit { .. }, "job-cancel" => Request::JobCancel { .. },
@@ -252,7 +256,7 @@ fn keys_view(changing: bool) -> KeysView {
 
 fn answers() -> Vec<(&'static str, Answer)> {
     let fingerprint = || key().public().fingerprint();
-    let image = |disk, state| ImageRow {
+    let row = |disk, state| ImageRow {
         name: name("debian12-x86_64.original"),
         host: name("host0.example.jp"),
         disk,
@@ -290,10 +294,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
     let running = || job_row(JobState::Running);
     let succeeded = || JobState::Succeeded { outcome: outcomes()[0].1.clone() };
     let answers = vec![
-        (
-            "images",
-            Answer::Images(listing(vec![image(Some(gib(1)), ImageState::Ready), image(None, ImageState::Broken)])),
-        ),
+        ("images", Answer::Images(listing(vec![row(Some(gib(1)), ImageState::Ready), row(None, ImageState::Broken)]))),
+        ("image", Answer::Image { copies: image::copies() }),
         ("vms", Answer::Vms { listing: listing(vec![vm(false), vm(true)]), next: None }),
         ("vms-more", Answer::Vms { listing: listing(Vec::new()), next: Some(cursor()) }),
         ("vm", Answer::Vm(Box::new(view(domain())))),
@@ -326,7 +328,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
     ];
     let answers: Vec<_> = answers.into_iter().chain(placement::answers()).collect();
     let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
-    covers!(values, "images" => Answer::Images(_), "vms" => Answer::Vms { .. }, "vm" => Answer::Vm(_),
+    covers!(values, "images" => Answer::Images(_), "image" => Answer::Image { .. }, "vms" => Answer::Vms { .. }, "vm" => Answer::Vm(_),
         "hosts" => Answer::Hosts { .. }, "pings" => Answer::Pings { .. }, "status" => Answer::Status(_),
         "submitted" => Answer::Submitted { .. }, "jobs" => Answer::Jobs { .. }, "job" => Answer::Job(_), "watch" => Answer::Watch { .. },
         "placement" => Answer::Placement(_), "news" => Answer::News { .. },

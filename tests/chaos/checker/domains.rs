@@ -137,6 +137,7 @@ impl Domain<'_> {
                 Model::Running | Model::Gone => wrong(Rule::WrongOutcome, "only what is off can be removed"),
             },
             JobState::Succeeded { outcome: Outcome::Cloned { .. } } => wrong(Rule::WrongOutcome, "it was there before"),
+            JobState::Succeeded { outcome: Outcome::Image(_) } => wrong(Rule::WrongOutcome, "it is no image"),
             JobState::Failed { fault } => self.failed(job, fault, model, wrong),
             // Cancelled is taken back; what is open is another rule's matter.
             JobState::Cancelled { .. }

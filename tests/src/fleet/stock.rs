@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use maglica_proto::{
     id::JobId,
     inventory::{Accel, Disk, DiskDevice, Domain, DomainState, HostFacts, Inventory, Nic, Pool, Provenance},
-    job::{Outcome, Step, Task},
+    job::{ImageOutcome, ImageTask, Outcome, Step, Task},
     name::{DomainName, InvalidName, PoolName, VolumeName},
     net::MacAddr,
     units::ByteSize,
@@ -117,7 +117,8 @@ pub fn steps(task: &Task) -> Vec<Step> {
         }
         Task::Start(_) => vec![Step::Check, Step::Start],
         Task::Stop { .. } | Task::Destroy(_) => vec![Step::Check, Step::Stop],
-        Task::Remove(_) => vec![Step::Check, Step::Remove],
+        Task::Remove(_) | Task::Image(ImageTask::Remove(_)) => vec![Step::Check, Step::Remove],
+        Task::Image(ImageTask::Mark(_) | ImageTask::Unmark(_)) => vec![Step::Check, Step::Mark],
     }
 }
 
@@ -130,6 +131,10 @@ pub fn carry_out(inventory: &mut Inventory, job: JobId, task: &Task) -> Result<O
     let turn = |inventory: &mut Inventory, state: DomainState| {
         let found = inventory.domains.iter_mut().find(|domain| domain.name == vm);
         found.is_some_and(|domain| std::mem::replace(&mut domain.state, state) == state)
+    };
+    let mark = |inventory: &mut Inventory, image: bool| {
+        let found = inventory.domains.iter_mut().find(|domain| domain.name == vm);
+        found.is_some_and(|domain| std::mem::replace(&mut domain.marked_image, image) == image)
     };
     Ok(match task {
         Task::Clone(clone) => {
@@ -156,6 +161,14 @@ pub fn carry_out(inventory: &mut Inventory, job: JobId, task: &Task) -> Result<O
             inventory.domains.retain(|domain| domain.name != vm);
             Outcome::Removed { volumes: vec![format!("default/{vm}.qcow2")], kept: Vec::new() }
         }
+        Task::Image(task) => Outcome::Image(match task {
+            ImageTask::Mark(_) => ImageOutcome::Marked { already: mark(inventory, true) },
+            ImageTask::Unmark(_) => ImageOutcome::Unmarked { already: mark(inventory, false) },
+            ImageTask::Remove(_) => {
+                inventory.domains.retain(|domain| domain.name != vm);
+                ImageOutcome::Removed { volumes: vec![format!("default/{vm}.qcow2")], kept: Vec::new() }
+            }
+        }),
     })
 }
 

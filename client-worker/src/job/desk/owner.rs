@@ -320,7 +320,7 @@ impl Owner {
         }
         check_new(new.id, self.forgotten, self.keep, now)?;
         let vm: DomainName = new.spec.vm();
-        if let Some(other) = self.live.about(&vm).find(|record| !record.is_over()) {
+        if let Some(other) = self.live.about(&vm).find(|record| !record.is_over() && record.excludes(&new)) {
             let message = format!("{vm} is being worked on by job {} ({})", other.id, other.spec.verb());
             return Err(Fault::new(Code::Conflict, message).about(vm.to_string()));
         }

@@ -23,7 +23,7 @@ use maglica_proto::{
 use roxmltree::{Document, Node};
 use uuid::Uuid;
 
-pub use self::write::{CloneEdit, for_clone};
+pub use self::write::{CloneEdit, for_clone, marked};
 use super::storage_xml::{child, text_at};
 
 /// The namespace of Maglica's element in a domain's metadata.

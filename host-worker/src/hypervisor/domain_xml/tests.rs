@@ -138,3 +138,18 @@ fn loopback_and_link_local_addresses_are_not_a_guests() {
     assert_eq!(guest_address("fe80::1"), None);
     assert_eq!(guest_address("192.168.122.7").map(|ip| ip.to_string()).as_deref(), Some("192.168.122.7"));
 }
+
+#[test]
+fn a_mark_comes_and_goes_and_leaves_who_made_the_domain() {
+    let clone = edited(false);
+    let image = marked(&clone, true).unwrap();
+    let read_image = read(&image).unwrap();
+    assert!(read_image.marked_image);
+    assert_eq!(read_image.made, Some(made()));
+    assert_eq!(marked(&image, true).unwrap(), image);
+    assert_eq!(read(&marked(&image, false).unwrap()).unwrap(), read(&clone).unwrap());
+    let bare = "<domain type='test'><name>a</name><uuid>6f1d2c3b-4a59-4788-9697-a5b4c3d2e1f0</uuid><devices/></domain>";
+    let image = marked(bare, true).unwrap();
+    assert!(read(&image).unwrap().marked_image);
+    assert!(!marked(&image, false).unwrap().contains("maglica"), "nothing is left of it");
+}

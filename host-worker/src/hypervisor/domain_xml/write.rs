@@ -41,9 +41,7 @@ pub fn for_clone(xml: &str, edit: &CloneEdit<'_>) -> Result<String, DomainXmlErr
     set_disks(devices, edit.disks);
     set_macs(devices, edit.macs)?;
     set_metadata(&mut root, edit.made);
-    let mut out = Vec::new();
-    root.write(&mut out).map_err(|error| DomainXmlError::Syntax(error.to_string()))?;
-    String::from_utf8(out).map_err(|error| DomainXmlError::Syntax(error.to_string()))
+    text(&root)
 }
 
 fn set_text(parent: &mut Element, name: &str, text: &str) {
@@ -103,29 +101,76 @@ fn set_macs(devices: &mut Element, macs: &[MacAddr]) -> Result<(), DomainXmlErro
     Ok(())
 }
 
-fn set_metadata(root: &mut Element, made: &Provenance) {
+/// Marks a domain as an image, or takes the mark away, and leaves the rest as it is.
+///
+/// # Errors
+/// [`DomainXmlError`] if the text is no domain's description.
+pub fn marked(xml: &str, image: bool) -> Result<String, DomainXmlError> {
+    super::parse(xml)?;
+    let mut root = Element::parse(xml.as_bytes()).map_err(|error| DomainXmlError::Syntax(error.to_string()))?;
+    ensure_metadata(&mut root);
+    let metadata = root.get_mut_child("metadata").ok_or(DomainXmlError::Missing("metadata"))?;
+    let found = metadata
+        .children
+        .iter()
+        .position(|node| node.as_element().is_some_and(|element| is_own(element) && element.name == "domain"));
+    let at = found.unwrap_or_else(|| {
+        metadata.children.push(XMLNode::Element(own_domain()));
+        metadata.children.len() - 1
+    });
+    let mut empty = false;
+    if let Some(domain) = metadata.children[at].as_mut_element() {
+        domain.children.retain(|node| node.as_element().is_none_or(|element| element.name != "role"));
+        if image {
+            domain.children.push(XMLNode::Element(own("role", Some("image".to_owned()))));
+        }
+        empty = domain.children.iter().all(|node| node.as_element().is_none());
+    }
+    if empty {
+        metadata.children.remove(at);
+    }
+    text(&root)
+}
+
+fn ensure_metadata(root: &mut Element) {
     if root.get_child("metadata").is_none() {
         root.children.push(XMLNode::Element(Element::new("metadata")));
     }
+}
+
+fn set_metadata(root: &mut Element, made: &Provenance) {
+    ensure_metadata(root);
     let Some(metadata) = root.get_mut_child("metadata") else { return };
-    metadata
-        .children
-        .retain(|node| node.as_element().and_then(|element| element.namespace.as_deref()) != Some(NAMESPACE));
-    let own = |name: &str, text: Option<String>| {
-        let mut element = Element::new(name);
-        element.prefix = Some("maglica".to_owned());
-        element.namespace = Some(NAMESPACE.to_owned());
-        element.children.extend(text.map(XMLNode::Text));
-        element
-    };
-    let mut domain = own("domain", None);
-    let mut namespaces = Namespace::empty();
-    namespaces.put("maglica", NAMESPACE);
-    domain.namespaces = Some(namespaces);
+    metadata.children.retain(|node| !node.as_element().is_some_and(is_own));
+    let mut domain = own_domain();
     let group = made.anti_affinity.as_ref().map(|group| ("anti-affinity", group.to_string()));
     let facts = [("job", made.job.to_string()), ("image", made.image.to_string()), ("by", made.by.clone())];
     for (name, text) in facts.into_iter().chain(group) {
         domain.children.push(XMLNode::Element(own(name, Some(text))));
     }
     metadata.children.push(XMLNode::Element(domain));
+}
+
+fn is_own(element: &Element) -> bool {
+    element.namespace.as_deref() == Some(NAMESPACE)
+}
+
+fn own(name: &str, text: Option<String>) -> Element {
+    let mut element = Element::new(name);
+    element.prefix = Some("maglica".to_owned());
+    element.namespace = Some(NAMESPACE.to_owned());
+    element.children.extend(text.map(XMLNode::Text));
+    element
+}
+
+fn own_domain() -> Element {
+    let mut namespaces = Namespace::empty();
+    namespaces.put("maglica", NAMESPACE);
+    Element { namespaces: Some(namespaces), ..own("domain", None) }
+}
+
+fn text(root: &Element) -> Result<String, DomainXmlError> {
+    let mut out = Vec::new();
+    root.write(&mut out).map_err(|error| DomainXmlError::Syntax(error.to_string()))?;
+    String::from_utf8(out).map_err(|error| DomainXmlError::Syntax(error.to_string()))
 }

@@ -161,7 +161,7 @@ async fn check(subject: Subject, vm: &VmTask, cx: &TaskContext) -> Result<Plan, 
     let looking = format!("looking who uses the disks of {}", vm.name);
     let mut seen = cx.host.look(looking, move |hypervisor| survey(hypervisor, uuid)).await?;
     if subject == Subject::Image {
-        let strays = strays(&seen, cx).await;
+        let strays = Box::pin(strays(&seen, cx)).await;
         seen.volumes.extend(strays);
     }
     let plan = plan(&own, &seen.others, &seen.volumes);
@@ -181,7 +181,8 @@ async fn strays(seen: &Seen, cx: &TaskContext) -> Vec<VolumeRow> {
         .collect();
     let mut rows = Vec::new();
     for (path, format) in unknown {
-        match qemu_img::chain(&cx.tools, path, format, &cx.cancel).await {
+        // On the heap: it holds a program's output buffers.
+        match Box::pin(qemu_img::chain(&cx.tools, path, format, &cx.cancel)).await {
             Ok(chain) => {
                 rows.extend(chain.into_iter().filter(|file| !known.contains(file.filename.as_str())).map(|file| {
                     VolumeRow {

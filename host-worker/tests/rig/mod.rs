@@ -1,5 +1,4 @@
 //! A pool of the real libvirt with an image in it, and what a task is run with; gone when dropped.
-#![expect(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
     collections::BTreeSet,

@@ -146,7 +146,7 @@ fn a_mark_comes_and_goes_and_leaves_who_made_the_domain() {
     let read_image = read(&image).unwrap();
     assert!(read_image.marked_image);
     assert_eq!(read_image.made, Some(made()));
-    assert_eq!(marked(&image, true).unwrap(), image);
+    assert_eq!(read(&marked(&image, true).unwrap()).unwrap(), read_image);
     assert_eq!(read(&marked(&image, false).unwrap()).unwrap(), read(&clone).unwrap());
     let bare = "<domain type='test'><name>a</name><uuid>6f1d2c3b-4a59-4788-9697-a5b4c3d2e1f0</uuid><devices/></domain>";
     let image = marked(bare, true).unwrap();

@@ -145,6 +145,7 @@ mod tests {
             job: maglica_proto::id::JobId::generate(),
             image: DomainName::new(image).unwrap(),
             by: "root".to_owned(),
+            anti_affinity: None,
         };
         Domain {
             name: DomainName::new(name).unwrap(),

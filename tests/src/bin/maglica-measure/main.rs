@@ -4,6 +4,7 @@
 
 mod fleet;
 mod honest;
+mod outside;
 mod process;
 
 use std::{
@@ -104,6 +105,21 @@ enum What {
         #[arg(long, default_value_t = 200)]
         runs: usize,
     },
+    /// From the start of a `virsh` that changes a virtual machine until Maglica shows the change
+    Virsh {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The host's libvirt
+        #[arg(long)]
+        uri: String,
+        /// The virtual machine, which runs
+        #[arg(long)]
+        vm: DomainName,
+        /// Samples
+        #[arg(long, default_value_t = 200)]
+        runs: usize,
+    },
     /// A client worker of its own with a simulated fleet: cold start, rest, a job for each host, restarts
     Fleet {
         /// The client worker's configuration
@@ -161,6 +177,7 @@ fn run(what: What) -> anyhow::Result<()> {
         What::Ping { config, host, runs } => runtime.block_on(ping(open(config)?, host, runs)),
         What::Disk { folder, runs } => disk(&folder, runs),
         What::Fleet { .. } => Ok(()),
+        What::Virsh { config, uri, vm, runs } => runtime.block_on(outside::measure(open(config)?, &uri, vm, runs)),
         What::Submit { config, host, vm, runs } => runtime.block_on(submit(open(config)?, &host, &vm, runs)),
     }
 }

@@ -238,13 +238,14 @@ impl Looker {
 
     /// How much to look at: what was told and wished for, a portion of what is repaired; everything if anything may have changed.
     fn depth(&mut self, named: &mut Named, poll: bool, list: bool) -> Depth {
-        let Happened { domains, pools, networks, everything } = self.happenings.take();
+        let Happened { domains, names, pools, networks, everything } = self.happenings.take();
         if everything || self.unsure {
             self.unsure = true;
             self.repair.clear();
             return Depth::Full;
         }
         let mut named = std::mem::take(named);
+        named.names.extend(names);
         named.domains.extend(domains);
         named.domains.extend(self.repair.drain(..PORTION.min(self.repair.len())));
         named.pools |= pools || poll;

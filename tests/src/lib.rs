@@ -7,6 +7,7 @@
 //! | [`command`] | running `maglica`, and what came of it |
 //! | [`fleet`] | many host workers that have no hypervisor, for figures
 //! | [`guest`] | a running guest of the real hypervisor, asked by its agent |
+//! | [`lab`] | complete libvirt hosts on this machine, by `scripts/lab` |
 //! | [`libvirt`] | the real libvirt of this machine: an image, a pool, and what is left behind |
 //! | [`libvirtd`] | a libvirtd of a test's own, with libvirt's in-memory driver |
 //! | [`node`] | hosts of libvirt's in-memory driver |
@@ -20,6 +21,7 @@ pub mod command;
 pub mod daemon;
 pub mod fleet;
 pub mod guest;
+pub mod lab;
 pub mod libvirt;
 pub mod libvirtd;
 pub mod node;

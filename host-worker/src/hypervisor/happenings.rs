@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use maglica_proto::name::DomainName;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -20,6 +21,8 @@ use uuid::Uuid;
 pub struct Happened {
     /// These domains changed, came or went.
     pub domains: HashSet<Uuid>,
+    /// The domains of these names did.
+    pub names: HashSet<DomainName>,
     /// Storage pools did.
     pub pools: bool,
     /// Networks did.

@@ -29,7 +29,11 @@ impl Content {
     }
 }
 
-fn blank(disk: &Path, megabytes: u32) {
+/// Makes a disk with so many MiB of something, which is no operating system.
+///
+/// # Panics
+/// If qemu's programs fail.
+pub fn blank(disk: &Path, megabytes: u32) {
     program("qemu-img", &["create", "-q", "-f", "qcow2", text(disk), "8G"]);
     program("qemu-io", &["-f", "qcow2", "-c", &format!("write -P 7 0 {megabytes}M"), text(disk)]);
 }

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use self::image::Content;
+pub use self::image::blank as blank_disk;
 use crate::{
     cloud::{Builder, Cloud},
     wait::{SOON, wait_until},

@@ -46,9 +46,9 @@ pub enum Depth {
 /// What is looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Named {
-    /// Domains that a job changed.
+    /// Domains by name, as a job changed them.
     pub names: HashSet<DomainName>,
-    /// Domains that the hypervisor told of.
+    /// Domains by UUID, as the hypervisor told of them.
     pub domains: HashSet<Uuid>,
     /// Storage pools.
     pub pools: bool,

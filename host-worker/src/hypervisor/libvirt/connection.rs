@@ -10,7 +10,7 @@ use virt::{
     error::{Error, ErrorNumber, clear_error_callback},
 };
 
-use super::{HypervisorError, happenings::Happenings};
+use super::{HypervisorError, definitions, happenings::Happenings};
 
 /// libvirt prints every error on stderr unless told otherwise, once for the process.
 static SILENCE: Once = Once::new();
@@ -25,6 +25,8 @@ pub struct Libvirt {
 struct State {
     open: Option<Open>,
     listener: Option<Happenings>,
+    /// There was a connection before.
+    was_open: bool,
 }
 
 /// A connection with what listens on it. That goes first, for it holds the connection, too.
@@ -57,14 +59,18 @@ impl Libvirt {
         if let Some(open) = state.open.as_ref().filter(|open| open.connection.is_alive().unwrap_or(false)) {
             return Ok(open.connection.clone());
         }
-        let before = state.open.take().is_some();
+        state.open = None;
         let connection = Connect::open(Some(&self.uri))
             .map_err(|error| HypervisorError::Down { doing: doing.to_owned(), why: error.message().to_owned() })?;
         let watch = state.listener.as_ref().and_then(|listener| watch(&connection, listener));
-        if let Some(listener) = state.listener.as_ref().filter(|_| before) {
-            // What happened between the two connections nobody told.
-            listener.add(|happened| happened.everything = true);
+        if state.was_open {
+            tracing::info!("connected to libvirt again");
+            if let Some(listener) = &state.listener {
+                // What happened between the two connections nobody told.
+                listener.add(|happened| happened.everything = true);
+            }
         }
+        state.was_open = true;
         state.open = Some(Open { watch, connection: connection.clone() });
         Ok(connection)
     }
@@ -75,6 +81,7 @@ impl Libvirt {
         if let Some(open) = &mut state.open {
             open.watch = watch(&open.connection, &listener);
         }
+        definitions::watch(&self.uri, &listener);
         state.listener = Some(listener);
     }
 

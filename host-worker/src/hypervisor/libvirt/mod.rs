@@ -4,6 +4,7 @@
 //! more on a new one. A change is sent only over a connection that has just answered, and never twice.
 
 mod connection;
+mod definitions;
 mod domains;
 mod pools;
 

@@ -36,7 +36,7 @@ async fn without_descriptors_the_gate_waits_instead_of_turning_in_circles_and_re
     raise_file_limit(100).unwrap();
     let raised = getrlimit(Resource::Nofile);
     assert_eq!(raised.maximum, before.maximum);
-    let wanted = before.maximum.map_or(760, |most| most.min(760));
+    let wanted = before.maximum.map_or(360, |most| most.min(360));
     assert_eq!(raised.current, Some(wanted));
     raise_file_limit(1).unwrap();
     assert_eq!(getrlimit(Resource::Nofile), raised, "never lowered");

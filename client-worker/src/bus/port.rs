@@ -41,8 +41,10 @@ static BINDINGS: AtomicU32 = AtomicU32::new(0);
 const REQUESTS: usize = 1024;
 /// Broadcasts that may wait for the socket's thread; beyond it the publisher waits.
 const BROADCASTS: usize = 1024;
-/// Identity, delimiter, payload.
-const REQUEST_FRAMES: usize = 3;
+/// The gate, the connection, delimiter, payload.
+const REQUEST_FRAMES: usize = 4;
+/// The gate, the connection, what it says of a subscription.
+const WORD_FRAMES: usize = 3;
 
 /// Why a socket could not be bound or used.
 #[derive(Debug, Error)]
@@ -107,13 +109,22 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
 
 /// Who asked: goes back unchanged with the answer. One connection, not one person.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Peer(Bytes);
+pub struct Peer {
+    /// The gate's own connection, by which it comes.
+    gate: Bytes,
+    connection: Bytes,
+}
 
 impl Peer {
+    #[cfg(test)]
+    pub(super) fn of(connection: &'static str) -> Self {
+        Self { gate: Bytes::from_static(b"gate"), connection: Bytes::from_static(connection.as_bytes()) }
+    }
+
     /// The identity the gate gave to the connection, to be kicked by.
     #[must_use]
     pub fn identity(&self) -> &[u8] {
-        &self.0
+        &self.connection
     }
 }
 
@@ -160,7 +171,7 @@ impl RepPort {
         self.replier.clone()
     }
 
-    /// Messages that were not `[identity][empty][payload]`. The gate lets none through, so this stays zero.
+    /// Messages that were not `[gate][connection][empty][payload]`. The gate lets none through, so this stays zero.
     #[must_use]
     pub fn malformed(&self) -> u64 {
         self.malformed.load(Ordering::Relaxed)
@@ -189,13 +200,11 @@ async fn receive(mut socket: RouterRecvHalf, requests: mpsc::Sender<ZmqResult<(P
         let request = match received {
             Ok(message) => {
                 let mut frames = message.into_vecdeque();
-                let (REQUEST_FRAMES, Some(identity), Some([])) =
-                    (frames.len(), frames.front(), frames.get(1).map(|frame| &frame[..]))
-                else {
+                let (REQUEST_FRAMES, Some([])) = (frames.len(), frames.get(2).map(|frame| &frame[..])) else {
                     malformed.fetch_add(1, Ordering::Relaxed);
                     continue;
                 };
-                let peer = Peer(identity.clone());
+                let peer = Peer { gate: frames[0].clone(), connection: frames[1].clone() };
                 Ok((peer, frames.pop_back().unwrap_or_default()))
             }
             Err(error) => Err(error),
@@ -212,8 +221,9 @@ async fn send(mut socket: RouterSendHalf, mut replies: mpsc::UnboundedReceiver<(
     while let Some((peer, payload)) = replies.recv().await {
         let mut frames = ZmqMessage::from(payload);
         frames.push_front(Bytes::new());
-        frames.push_front(peer.0);
-        // It only puts the message into the peer's queue. One that is full has 100,000 answers, of which the gate allows a few.
+        frames.push_front(peer.connection);
+        frames.push_front(peer.gate);
+        // It only puts the message into the gate's queue, which is full with 100,000 answers; fewer requests can be under way.
         if !matches!(at_once(socket.send(frames)), Some(Ok(()))) {
             dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -291,9 +301,12 @@ async fn publish(
     loop {
         tokio::select! {
             received = receiver.recv() => match received {
-                Ok(message) => if let (Some(peer), Some(word)) = (message.get(0), message.get(1)) {
-                    topics.take(peer, word);
-                },
+                Ok(message) => {
+                    let frames = message.into_vecdeque();
+                    if frames.len() == WORD_FRAMES {
+                        topics.take(&Peer { gate: frames[0].clone(), connection: frames[1].clone() }, &frames[2]);
+                    }
+                }
                 Err(error) => {
                     tracing::error!(%error, "the publishing socket failed");
                     return;
@@ -302,11 +315,15 @@ async fn publish(
             message = messages.recv() => {
                 let Some((topic, payload)) = message else { return };
                 for peer in topics.listeners(&topic) {
-                    let mut frames = ZmqMessage::from(peer);
+                    let mut frames = ZmqMessage::from(peer.gate.clone());
+                    frames.push_back(peer.connection.clone());
                     frames.push_back(topic.clone());
                     frames.push_back(payload.clone());
-                    // Who is too slow, or has just left, misses it.
-                    let _ = at_once(sender.send(frames));
+                    // Who is too slow misses it.
+                    if let Some(Err(_)) = at_once(sender.send(frames)) {
+                        // A gate that is gone has taken all its connections with it, and cannot say so.
+                        topics.forget(&peer);
+                    }
                 }
             }
         }

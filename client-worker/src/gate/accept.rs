@@ -3,19 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maglica_proto::transport::budget::Share;
 use maglica_proto::transport::forward::{ForwardError, Identity, Shared, admit, forward, fresh_identity};
 use maglica_proto::transport::meter::{Meter, WINDOW};
-use tokio::net::{TcpStream, UnixStream};
+use maglica_proto::transport::zmtp::Decoder;
+use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::{Addresses, site};
 use super::places::Places;
+use super::trunk::Trunk;
 use super::{Gate, GateLimits, PortKind, Refusal, Word};
 
 /// Without descriptors `accept` fails at once and again: wait for connections to end instead of turning in circles.
@@ -34,6 +35,7 @@ struct Live {
 
 pub(super) struct Loop {
     gate: Gate,
+    trunk: Arc<Trunk>,
     addresses: Addresses,
     tasks: JoinSet<Result<(), ForwardError>>,
     live: HashMap<Id, Live>,
@@ -49,6 +51,7 @@ impl Loop {
     pub(super) fn new(gate: Gate) -> Self {
         Self {
             gate,
+            trunk: Arc::default(),
             addresses: Addresses::default(),
             tasks: JoinSet::new(),
             live: HashMap::new(),
@@ -61,6 +64,12 @@ impl Loop {
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let (trunk, inner, limits, kind) =
+            (self.trunk.clone(), self.gate.inner.clone(), self.gate.limits.clone(), self.gate.kind);
+        let stopping = stop.clone();
+        let carrying = AbortOnDrop(tokio::spawn(async move {
+            trunk.run(&inner, kind.role(), &limits.forward, stopping).await;
+        }));
         let mut rests = tokio::time::interval(WINDOW);
         loop {
             let pause = self.pause;
@@ -75,6 +84,7 @@ impl Loop {
                 accepted = self.gate.listener.accept(), if pause.is_none() => self.accepted(accepted),
             }
         }
+        drop(carrying);
         self.tasks.abort_all();
         while let Some(ended) = self.tasks.join_next_with_id().await {
             self.ended(ended);
@@ -113,7 +123,7 @@ impl Loop {
         };
         let shared = Shared { memory: Some(Share::new(self.gate.memory.clone())), address_rate };
         self.gate.counters.opened();
-        let abort = self.tasks.spawn(serve(stream, self.gate.kind, self.gate.inner.clone(), identity, limits, shared));
+        let abort = self.tasks.spawn(serve(stream, self.gate.kind, self.trunk.clone(), identity, limits, shared));
         let live = Live { peer, identity, abort };
         let id = live.abort.id();
         self.places.enter(id, site(peer.ip()));
@@ -210,19 +220,29 @@ impl Loop {
 async fn serve(
     stream: TcpStream,
     kind: PortKind,
-    inner: Arc<PathBuf>,
+    trunk: Arc<Trunk>,
     identity: Identity,
     limits: Arc<GateLimits>,
     shared: Shared,
 ) -> Result<(), ForwardError> {
     let admitted = admit(stream, kind.role(), &limits.forward).await?;
     // Only now does a stranger cost our own socket anything.
-    let inner = UnixStream::connect(inner.as_path()).await.map_err(ForwardError::Inner)?;
-    forward(admitted, inner, &identity, &limits.forward, shared).await
+    let lane = trunk.lane(identity, limits.forward.handshake).await?;
+    let name = lane.name();
+    forward(admitted, lane, Decoder::new(limits.forward.zmtp), name, &limits.forward, shared).await
 }
 
 async fn until(at: Option<Instant>) {
     if let Some(at) = at {
         tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+/// Ends a task with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -1,7 +1,7 @@
 //! The admission gate: the only thing of the client worker that listens on TCP.
 //!
 //! ```text
-//! stranger ═TCP═ [allow list · caps] ═ [handshake · whole bounded messages · rates] ═unix═ zeromq socket
+//! stranger ═TCP═ [allow list · caps] ═ [handshake · whole bounded messages · rates] ═ trunk ═unix═ zeromq socket
 //! ```
 //!
 //! What it is there to stop, each of which ends, blocks or fills a bare `zeromq` socket and needs no key:
@@ -23,6 +23,7 @@ mod accept;
 mod addresses;
 mod counters;
 mod places;
+mod trunk;
 
 pub use counters::{GateCounters, GateSnapshot, Refusal};
 
@@ -95,8 +96,6 @@ impl Default for GateLimits {
     }
 }
 
-/// The peer's connection, the gate's towards our socket, and our socket's own end.
-const FILES_PER_CONNECTION: usize = 3;
 /// Both ports share the process.
 const GATES_PER_PROCESS: usize = 2;
 /// Files the rest of the daemon needs: store, logs, listeners, tools. Without these left, `zeromq`'s own accept loop would spin.
@@ -210,7 +209,7 @@ impl Gate {
 pub fn raise_file_limit(connections: usize) -> io::Result<()> {
     let resource = rustix::process::Resource::Nofile;
     let mut limit = rustix::process::getrlimit(resource);
-    let wanted = FILES_RESERVED + connections * FILES_PER_CONNECTION * GATES_PER_PROCESS;
+    let wanted = FILES_RESERVED + connections * GATES_PER_PROCESS;
     let wanted = limit.maximum.map_or(wanted as u64, |most| most.min(wanted as u64));
     if limit.current.is_some_and(|current| current < wanted) {
         limit.current = Some(wanted);
@@ -232,5 +231,5 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 fn affordable_connections() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    (files.saturating_sub(FILES_RESERVED) / FILES_PER_CONNECTION / GATES_PER_PROCESS).max(1)
+    (files.saturating_sub(FILES_RESERVED) / GATES_PER_PROCESS).max(1)
 }

@@ -6,13 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 use thiserror::Error;
 use tokio::net::{TcpStream, UnixListener, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::forward::{ForwardError, ForwardLimits, Shared, admit, forward, fresh_identity};
+use super::forward::{ForwardError, ForwardLimits, Shared, admit, forward, fresh_identity, introduce};
 use super::rules::Role;
 
 /// Bounds of a dialled connection.
@@ -152,7 +153,8 @@ impl Link {
                 .map_err(|_| ForwardError::Inner(io::ErrorKind::TimedOut.into()))?
                 .map_err(ForwardError::Inner)?;
             drop(listener);
-            forward(admitted, inner, &identity, &limits, Shared::default()).await
+            let (inner, decoder) = introduce(inner, role, &identity, &limits).await?;
+            forward(admitted, inner, decoder, Bytes::new(), &limits, Shared::default()).await
         });
         Ok(Self { addr: addr.to_owned(), endpoint, dir: Some(dir), task: Some(task) })
     }

@@ -1,8 +1,10 @@
 //! One connection between an untrusted TCP peer and our own `zeromq` socket: handshakes on both sides, then the pump.
 //!
 //! ```text
-//! peer ═TCP═ [outer handshake, our identity never shown] pump [inner handshake, fresh identity] ═unix═ zeromq
+//! peer ═TCP═ [outer handshake, our identity never shown] pump ═ whole messages ═ [inner handshake, fresh identity] ═unix═ zeromq
 //! ```
+//! Where we dial, each connection has a socket of its own behind it; at the gate all share one way to it.
+//!
 //!
 //! Owns time limits and socket options. Which messages pass is decided in [`super::rules`].
 
@@ -10,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -177,18 +179,33 @@ pub async fn admit(mut stream: TcpStream, role: Role, limits: &ForwardLimits) ->
     Ok(Admitted { stream, decoder, role })
 }
 
-/// Does the handshake with our own socket under `identity`, then forwards until one side ends.
+/// Forwards between a peer and the stream of whole messages `inner` until one side ends. `name` stands before each message that
+/// goes inside.
 ///
 /// # Errors
 /// Why we ended the connection; `Ok` when one side closed it between two messages.
-pub async fn forward(
+pub async fn forward<S: AsyncRead + AsyncWrite + Unpin>(
     outer: Admitted,
-    mut inner: UnixStream,
-    identity: &Identity,
+    inner: S,
+    from_inner: Decoder,
+    name: Bytes,
     limits: &ForwardLimits,
     shared: Shared,
 ) -> Result<(), ForwardError> {
-    let ready = encode_ready(outer.role.shown_inside(), Some(identity));
+    Pump::new(outer, inner, from_inner, name, limits, shared).run().await
+}
+
+/// Does the handshake with our own socket under `identity`, in the place of a peer of this role.
+///
+/// # Errors
+/// Our own socket does not speak as it should.
+pub async fn introduce(
+    mut inner: UnixStream,
+    role: Role,
+    identity: &Identity,
+    limits: &ForwardLimits,
+) -> Result<(UnixStream, Decoder), ForwardError> {
+    let ready = encode_ready(role.shown_inside(), Some(identity));
     // Our own sockets are known, their type need not be checked.
     let work = exchange(&mut inner, &ready, limits.zmtp, &[]);
     let decoder = timeout(limits.handshake, work)
@@ -199,7 +216,7 @@ pub async fn forward(
             Exchange::Violation(v) => ForwardError::Inner(io::Error::other(v)),
             Exchange::Io(e) => ForwardError::Inner(e),
         })?;
-    Pump::new(outer, inner, decoder, limits, shared).run().await
+    Ok((inner, decoder))
 }
 
 enum Exchange {

@@ -6,8 +6,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::bucket::Bucket;
@@ -23,9 +23,9 @@ const LEAVE: Duration = Duration::from_secs(1);
 const KEEP_CAPACITY: usize = 64 * 1024;
 
 /// The state of a connection whose handshakes are done.
-pub(super) struct Pump<'a> {
+pub(super) struct Pump<'a, S> {
     outer: TcpStream,
-    inner: UnixStream,
+    inner: S,
     state: State<'a>,
 }
 
@@ -39,6 +39,8 @@ struct State<'a> {
     from_inner: Decoder,
     to_outer: BytesMut,
     to_inner: BytesMut,
+    /// Stands before each message to our own socket.
+    name: Bytes,
     throttled_until: Option<Instant>,
     partial_since: Option<Instant>,
     waiting_since: Option<Instant>,
@@ -55,11 +57,12 @@ enum Event {
     Timer,
 }
 
-impl<'a> Pump<'a> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Pump<'a, S> {
     pub(super) fn new(
         admitted: Admitted,
-        inner: UnixStream,
+        inner: S,
         from_inner: Decoder,
+        name: Bytes,
         limits: &'a ForwardLimits,
         shared: Shared,
     ) -> Self {
@@ -77,6 +80,7 @@ impl<'a> Pump<'a> {
                 from_inner,
                 to_outer: BytesMut::new(),
                 to_inner: BytesMut::new(),
+                name,
                 throttled_until: None,
                 partial_since: None,
                 waiting_since: None,
@@ -92,7 +96,7 @@ impl<'a> Pump<'a> {
         let left = self.state.rules.leave();
         if !left.is_empty() {
             // However it ended: the message that is half written, then that nobody listens here any more.
-            left.iter().for_each(|word| self.state.to_inner.extend_from_slice(word));
+            left.iter().for_each(|word| self.state.give_inner(word));
             // Our own socket reads at once, or is gone.
             let _ = timeout(LEAVE, self.inner.write_all(&self.state.to_inner)).await;
         }
@@ -101,7 +105,7 @@ impl<'a> Pump<'a> {
 
     async fn carry(&mut self) -> Result<(), ForwardError> {
         let (mut outer_read, mut outer_write) = self.outer.split();
-        let (mut inner_read, mut inner_write) = self.inner.split();
+        let (mut inner_read, mut inner_write) = tokio::io::split(&mut self.inner);
         let state = &mut self.state;
         loop {
             let now = Instant::now();
@@ -128,6 +132,11 @@ impl<'a> Pump<'a> {
 }
 
 impl State<'_> {
+    fn give_inner(&mut self, message: &[u8]) {
+        self.to_inner.extend_from_slice(&self.name);
+        self.to_inner.extend_from_slice(message);
+    }
+
     fn apply(&mut self, event: Event) -> Result<(), ForwardError> {
         match event {
             Event::FromOuter(read) => {
@@ -198,7 +207,7 @@ impl State<'_> {
                 Item::Command(body) => self.command(&body)?,
             };
             if let Some(bytes) = forward {
-                self.to_inner.extend_from_slice(&bytes);
+                self.give_inner(&bytes);
             }
         }
         // Held up by ourselves: the peer's time for the rest of its message does not run.

@@ -46,9 +46,8 @@ impl Role {
     #[must_use]
     pub fn shown_inside(self) -> &'static str {
         match self {
-            Self::Requester => "REQ",
-            // Behind the gate a ROUTER publishes.
-            Self::Subscriber => "DEALER",
+            // Behind the gate are ROUTERs, which get messages of many connections on one.
+            Self::Requester | Self::Subscriber => "DEALER",
             Self::Answerer => "REP",
             Self::Publisher => "PUB",
         }

@@ -23,6 +23,8 @@ use crate::{bus::turns::Turn, job::record::NewJob, placement::Coming};
 
 /// How long a host has, besides the time to its next heartbeat, to say what it has after the client worker's start.
 const GATHERING: Duration = Duration::from_secs(2);
+/// How many jobs are decided on and stored at a time.
+const SHARE: usize = 100;
 /// From look to look meanwhile.
 const GATHERING_LOOK: Duration = Duration::from_millis(20);
 
@@ -36,7 +38,8 @@ impl Handlers {
     }
 
     /// Several jobs at once, as if they came one after another: each is decided with those before it in mind, and is
-    /// refused alone. All that are taken are stored when this returns, in one commit.
+    /// refused alone. All that are taken are stored when this returns; the first of many are on their way to their hosts while
+    /// the next are decided on.
     pub(super) async fn submit_many(
         self: &Arc<Self>,
         by: &OperatorName,
@@ -53,47 +56,77 @@ impl Handlers {
         // A repeat is answered before the world is looked at: by now its own machine has the name.
         let mut results = self.desk.known(jobs.clone()).await?;
         let open: Vec<usize> = (0..jobs.len()).filter(|at| results[*at].is_none()).collect();
-        let wanted = open.iter().map(|at| jobs[*at].spec.clone()).collect();
-        let decided = self.decide(by, wanted).await?;
-        let reachable = self.delivery.reachable();
-        let (mut new, mut places) = (Vec::new(), Vec::new());
-        for (at, decision) in open.into_iter().zip(decided) {
-            match decision {
-                Ok(Decision { task, host, why }) => {
-                    let Submission { id, spec } = jobs[at].clone();
-                    let reachable = reachable.contains(&host);
-                    new.push(NewJob { id, spec, task, host, why, by: by.to_string(), reachable });
-                    places.push(at);
+        let mut coming = self.desk.coming().await?;
+        for share in open.chunks(SHARE) {
+            match self.take(by, share, &jobs, &mut coming).await {
+                Ok(taken) => {
+                    for (at, taken) in share.iter().zip(taken) {
+                        results[*at] = Some(taken);
+                    }
                 }
-                Err(fault) => results[at] = Some(Err(fault)),
+                // The others of them are stored, or are asked for next.
+                Err(fault) => share.iter().for_each(|at| results[*at] = Some(Err(fault.clone()))),
             }
         }
-        for (at, taken) in places.into_iter().zip(self.desk.submit(new).await?) {
-            results[at] = Some(taken);
-        }
-        self.delivery.job();
         Ok(results.into_iter().map(|result| result.unwrap_or_else(|| Err(stopping()))).collect())
     }
 
+    /// Decides on some of these jobs, and stores those that can be done.
+    async fn take(
+        self: &Arc<Self>,
+        by: &OperatorName,
+        share: &[usize],
+        jobs: &[Submission],
+        coming: &mut Vec<Coming>,
+    ) -> Result<Vec<Taken>, Fault> {
+        let wanted = share.iter().map(|at| jobs[*at].spec.clone()).collect();
+        let decided = self.decide(by, wanted, coming).await?;
+        let reachable = self.delivery.reachable();
+        let (mut new, mut results) = (Vec::new(), Vec::with_capacity(share.len()));
+        for (at, decision) in share.iter().zip(decided) {
+            results.push(match decision {
+                Ok(Decision { task, host, why }) => {
+                    let Submission { id, spec } = jobs[*at].clone();
+                    let reachable = reachable.contains(&host);
+                    new.push(NewJob { id, spec, task, host, why, by: by.to_string(), reachable });
+                    None
+                }
+                Err(fault) => Some(Err(fault)),
+            });
+        }
+        let mut stored = self.desk.submit(new).await?.into_iter();
+        self.delivery.job();
+        Ok(results
+            .into_iter()
+            .map(|result| result.or_else(|| stored.next()).unwrap_or_else(|| Err(stopping())))
+            .collect())
+    }
+
     /// What each of these will be, and tells the desk which of their hosts are down.
-    async fn decide(&self, by: &OperatorName, wanted: Vec<JobSpec>) -> Result<Vec<Result<Decision, Fault>>, Fault> {
-        let (mut coming, asker) = (self.desk.coming().await?, by.to_string());
+    async fn decide(
+        &self,
+        by: &OperatorName,
+        wanted: Vec<JobSpec>,
+        coming: &mut Vec<Coming>,
+    ) -> Result<Vec<Result<Decision, Fault>>, Fault> {
+        let (mut known, asker) = (std::mem::take(coming), by.to_string());
         let deciding = self.fleet.with(move |fleet| {
             let now = Instant::now();
             let (mut decided, mut down) = (Vec::with_capacity(wanted.len()), BTreeSet::<HostName>::new());
             for spec in &wanted {
-                let decision = decide(fleet, spec, &coming, asker.clone(), now);
+                let decision = decide(fleet, spec, &known, asker.clone(), now);
                 if let Ok(Decision { task, host, .. }) = &decision {
-                    coming.extend(Coming::of(host, task));
+                    known.extend(Coming::of(host, task));
                     if fleet.host(host).is_some_and(|entry| fleet.presence(entry, now) == Presence::Down) {
                         down.insert(host.clone());
                     }
                 }
                 decided.push(decision);
             }
-            (decided, down)
+            (decided, down, known)
         });
-        let (decided, down) = deciding.await.ok_or_else(stopping)?;
+        let (decided, down, known) = deciding.await.ok_or_else(stopping)?;
+        *coming = known;
         for host in down {
             // The fleet tells the desk so at its next look, which may be too late for these jobs.
             self.desk.silent(host).await;

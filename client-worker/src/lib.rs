@@ -18,6 +18,7 @@
 //! | [`audit`] | who asked for what, on the disk before it is done |
 //! | [`meter`] | how often what strangers cause is said in the log |
 //! | [`backup`] | backup and restore of the state folder |
+//! | [`order`] | in which order a host said things |
 //! | [`local`] | what makes it work on one machine without being set up |
 //! | [`app`] | puts it together, and takes it down in order |
 
@@ -31,6 +32,7 @@ pub mod handler;
 pub mod job;
 pub mod local;
 pub mod news;
+pub mod order;
 pub mod ping;
 pub mod placement;
 pub mod similar;

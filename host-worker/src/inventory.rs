@@ -1,9 +1,9 @@
 //! Tells the client worker what this host has: what changed as soon as the hypervisor says so, and everything now and then.
 //!
 //! One task looks, compares and sends. It looks where the hypervisor tells of a change, a moment after the first of several; and when the
-//! [`InventoryHandle`] tells it that a job changed a domain, and then the job waits until the client worker has heard, so that its end
-//! is never known before its effect. What nobody tells (leases, a change that was missed) is found by looking now and then: in small
-//! portions, so that what is told meanwhile need not wait for thousands of domains.
+//! [`InventoryHandle`] tells it that a job changed a domain; the job's report is then said right after the change, in the same message, so
+//! that its end is never known before its effect. What nobody tells (leases, a change that was missed) is found by looking now and then: in
+//! small portions, so that what is told meanwhile need not wait for thousands of domains.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use std::{
 use maglica_proto::{
     change::Change,
     fault::chain,
-    host::HostRequest,
+    host::{HostAnswer, HostRequest},
     inventory::{Accel, Inventory},
     name::DomainName,
 };
@@ -40,8 +40,12 @@ use crate::{
 
 /// How many domains one message carries: 500 of some 700 bytes stay well under its limit.
 const PART: usize = 500;
-/// How long a job's end waits for its effect to be told. A client worker that is away hears both later.
+/// How long a job's report waits for the look at its effect. A libvirt that is away is told of later.
 const TELL_LIMIT: Duration = Duration::from_secs(5);
+/// With so many changed domains a change has a message of its own, for reports are long too.
+const BESIDE: usize = 50;
+/// How many reports one message carries.
+const REPORTS: usize = 8;
 
 /// What is told comes in groups: a start is three events within two milliseconds.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -55,8 +59,14 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How long a job waits for the KVM probe, which takes five seconds at most once libvirt answers.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
 
+/// Something that is to be said after a change, and who wants the answer.
+struct After {
+    request: HostRequest,
+    answer: oneshot::Sender<HostAnswer>,
+}
+
 enum Message {
-    Changed(DomainName, oneshot::Sender<()>),
+    Changed(DomainName, After),
     Resend,
 }
 
@@ -90,11 +100,12 @@ impl InventoryHandle {
         let _ = self.messages.send(Message::Resend);
     }
 
-    /// A job changed this domain: returns when the client worker has heard of it, or after a few seconds.
-    pub async fn changed(&self, domain: DomainName) {
-        let (done, heard) = oneshot::channel();
-        let _ = self.messages.send(Message::Changed(domain, done));
-        let _ = tokio::time::timeout(TELL_LIMIT, heard).await;
+    /// A job changed this domain: has it told what became of it, and `request` right after. None: the request may not
+    /// have been heard, and is to be said again.
+    pub async fn changed(&self, domain: DomainName, request: HostRequest) -> Option<HostAnswer> {
+        let (answer, heard) = oneshot::channel();
+        let _ = self.messages.send(Message::Changed(domain, After { request, answer }));
+        tokio::time::timeout(TELL_LIMIT, heard).await.ok()?.ok()
     }
 }
 
@@ -156,11 +167,11 @@ struct Looker {
     troubled: Option<String>,
 }
 
-/// What one look is to do besides what the hypervisor told of, and who waits for it.
+/// What one look is to do besides what the hypervisor told of, and what is to be said after it.
 #[derive(Default)]
 struct Wish {
     named: Named,
-    waiting: Vec<oneshot::Sender<()>>,
+    after: Vec<After>,
 }
 
 impl Looker {
@@ -193,7 +204,7 @@ impl Looker {
             let poll = now >= next_poll;
             let list = now >= next_full || (poll && !self.happenings.are_told());
             let depth = self.depth(&mut wish.named, poll, list);
-            match self.look(depth).await {
+            match self.look(depth, wish.after).await {
                 Ok(()) => {
                     self.unsure = false;
                     if now >= next_full {
@@ -220,17 +231,14 @@ impl Looker {
                 }
             }
             looked = Instant::now();
-            for done in wish.waiting {
-                let _ = done.send(());
-            }
         }
     }
 
     fn sort(&mut self, message: Message, wish: &mut Wish) {
         match message {
-            Message::Changed(domain, done) => {
+            Message::Changed(domain, after) => {
                 wish.named.names.insert(domain);
-                wish.waiting.push(done);
+                wish.after.push(after);
             }
             Message::Resend => self.sent = None,
         }
@@ -254,45 +262,69 @@ impl Looker {
         if list { Depth::Poll(named) } else { Depth::Named(named) }
     }
 
-    async fn look(&mut self, depth: Depth) -> Result<(), String> {
+    /// Looks, and tells what changed and what is to be said after it. What cannot be said is dropped, and whoever wanted
+    /// it said hears so.
+    async fn look(&mut self, depth: Depth, mut after: Vec<After>) -> Result<(), String> {
         let accel = self.accel.borrow_and_update().clone();
         let inventory = self.scanner.scan(&self.host, accel, depth).await.map_err(|error| chain(&error))?;
-        if self.sent.as_ref() == Some(&inventory) {
-            return Ok(());
-        }
-        let revision = self.next_revision;
-        self.next_revision += 1;
-        if self.tell_change(&inventory, revision).await? {
+        if self.sent.as_ref() != Some(&inventory) {
+            let revision = self.next_revision;
+            self.next_revision += 1;
+            if !self.tell_change(&inventory, revision, &mut after).await? {
+                for (part, parts, share) in shares(&inventory) {
+                    let request = HostRequest::Inventory { revision, part, parts, inventory: Box::new(share) };
+                    self.link.call(request).await.map_err(|error| chain(&error))?;
+                }
+            }
             self.revision.store(revision, Ordering::Relaxed);
             self.sent = Some(inventory);
-            return Ok(());
         }
-        for (part, parts, share) in shares(&inventory) {
-            let request = HostRequest::Inventory { revision, part, parts, inventory: Box::new(share) };
-            self.link.call(request).await.map_err(|error| chain(&error))?;
+        while !after.is_empty() {
+            self.tell(Vec::new(), &mut after).await.map_err(|error| chain(&error))?;
         }
-        self.revision.store(revision, Ordering::Relaxed);
-        self.sent = Some(inventory);
         Ok(())
     }
-}
 
-impl Looker {
-    /// Tells what changed since what was sent last. False: all is to be told.
-    async fn tell_change(&self, inventory: &Inventory, revision: u64) -> Result<bool, String> {
+    /// Tells what changed since what was sent last, with the first of what comes after it. False: all is to be told.
+    async fn tell_change(&self, inventory: &Inventory, revision: u64, after: &mut Vec<After>) -> Result<bool, String> {
         let Some(sent) = &self.sent else { return Ok(false) };
         let change = Change::between(sent, inventory);
         if change.domains.len() > PART {
             return Ok(false);
         }
         tracing::debug!(revision, domains = change.domains.len(), gone = change.gone.len(), "telling what changed");
+        let beside = change.domains.len() <= BESIDE;
         let from = self.revision.load(Ordering::Relaxed);
-        match self.link.call(HostRequest::InventoryChange { from, revision, change: Box::new(change) }).await {
-            Ok(_) => Ok(true),
+        let request = HostRequest::InventoryChange { from, revision, change: Box::new(change) };
+        let told =
+            if beside { self.tell(vec![request], after).await } else { self.link.call(request).await.map(|_| true) };
+        match told {
+            Ok(told) => Ok(told),
             // It has another revision, or is too old to understand.
             Err(LinkError::Fault(_)) => Ok(false),
             Err(error) => Err(chain(&error)),
         }
+    }
+
+    /// Says `first`, and some of what comes after it, in one message. False: `first` ended in a fault, and nothing after
+    /// it was looked at.
+    async fn tell(&self, first: Vec<HostRequest>, after: &mut Vec<After>) -> Result<bool, LinkError> {
+        let rest = after.split_off(REPORTS.min(after.len()));
+        let now = std::mem::replace(after, rest);
+        let requests = first.iter().cloned().chain(now.iter().map(|after| after.request.clone())).collect();
+        let mut answers = self.link.call_all(requests).await?.into_iter();
+        let good = answers.by_ref().take(first.len()).filter(|answer| !matches!(answer, HostAnswer::Fault { .. }));
+        if good.count() < first.len() {
+            after.splice(..0, now);
+            return Ok(false);
+        }
+        for (After { answer, .. }, said) in now.into_iter().zip(answers) {
+            // A fault is no answer: it is said again.
+            if !matches!(said, HostAnswer::Fault { .. }) {
+                let _ = answer.send(said);
+            }
+        }
+        Ok(true)
     }
 }
 

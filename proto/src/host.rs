@@ -13,6 +13,9 @@ use crate::{
     key::PublicKey,
 };
 
+/// How many requests one [`HostRequest::Several`] may hold.
+pub const SEVERAL_MAX: usize = 64;
+
 /// A job as it is offered to its host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
@@ -127,6 +130,12 @@ pub enum HostRequest {
     },
     /// A job has ended here.
     Report(Box<Report>),
+    /// All of these, one after the other; at most [`SEVERAL_MAX`], and none of them is a [`HostRequest::Several`]. What
+    /// comes after the first that ends in a fault is not looked at: a job's report follows what the job changed.
+    Several {
+        /// The requests.
+        requests: Vec<HostRequest>,
+    },
     /// The answer to [`Broadcast::Ping`].
     Pong {
         /// Its number.
@@ -171,6 +180,11 @@ pub enum HostAnswer {
     },
     /// It is stored; it need not be said again.
     Stored,
+    /// To [`HostRequest::Several`]: one answer a request, in their order, up to the first fault.
+    Several {
+        /// The answers.
+        answers: Vec<HostAnswer>,
+    },
     /// The request could not be served.
     Fault {
         /// Why.

@@ -166,6 +166,8 @@ impl Porter {
             confirmed: false,
             last: Instant::now(),
             connection: None,
+            nth: 0,
+            fingerprint: key.fingerprint(),
         };
         Ok((entry, answer))
     }

@@ -49,6 +49,7 @@ use self::{
 };
 use crate::{
     gate::GateHandle,
+    order::Order,
     trust::{Known, ServerKeys, Trust, register::rotation::Taker},
 };
 
@@ -69,8 +70,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// Who asks, as its key says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asker {
-    /// An enrolled host.
-    Host(HostName),
+    /// An enrolled host, and when it said what it says.
+    Host(HostName, Order),
     /// An enrolled operator, and its key.
     Operator(OperatorName, Role, PublicKey),
     /// Somebody whose key is to be enrolled, and who proved to hold this token.
@@ -309,7 +310,7 @@ impl<A: Answerer> Reception<A> {
             return false;
         };
         let (session, key, joins) = (entry.session.clone(), entry.key, entry.token.is_some());
-        let server = entry.server;
+        let (server, fingerprint) = (entry.server, entry.fingerprint.clone());
         let opened = match session.open(Kind::Request, message) {
             Ok(opened) => opened,
             Err(error) => {
@@ -319,7 +320,9 @@ impl<A: Answerer> Reception<A> {
         };
         let asker = match (&entry.token, self.trust.lookup(&key)) {
             (Some(token), _) => Asker::Joiner(key, token.clone()),
-            (None, Ok(Known::Host(name))) if entry.peer == PeerKind::Host => Asker::Host(name),
+            (None, Ok(Known::Host(name))) if entry.peer == PeerKind::Host => {
+                Asker::Host(name, Order::new(entry.nth, opened.counter))
+            }
             (None, Ok(Known::Operator(name, role))) if entry.peer == PeerKind::Operator => {
                 Asker::Operator(name, role, entry.key)
             }
@@ -340,11 +343,11 @@ impl<A: Answerer> Reception<A> {
             }
         };
         let (host, pool) = match &asker {
-            Asker::Host(name) => (Some(name.clone()), &self.hosts_in_flight),
+            Asker::Host(name, _) => (Some(name.clone()), &self.hosts_in_flight),
             Asker::Operator(..) | Asker::Joiner(..) => (None, &self.in_flight),
         };
         let taker = match &asker {
-            Asker::Host(name) => Some(Taker::Host(name.clone())),
+            Asker::Host(name, _) => Some(Taker::Host(name.clone())),
             Asker::Operator(name, ..) => Some(Taker::Operator(name.clone())),
             Asker::Joiner(..) => None,
         };
@@ -364,9 +367,9 @@ impl<A: Answerer> Reception<A> {
         };
         let (answerer, replier, peer) = (self.answerer.clone(), self.replier.clone(), peer.clone());
         let trust = self.trust.clone();
-        let span = tracing::info_span!("request", peer = %key.fingerprint());
+        let span = tracing::info_span!("request", peer = %fingerprint);
         let answering = async move {
-            if let Asker::Host(name) = &asker
+            if let Asker::Host(name, _) = &asker
                 && let Err(fault) = promote(&trust, name, &key).await
             {
                 tracing::error!(host = %name, error = %fault, "cannot note its new key");

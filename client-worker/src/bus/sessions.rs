@@ -10,7 +10,7 @@ use std::{
 };
 
 use maglica_proto::{
-    key::{PublicKey, TokenId},
+    key::{Fingerprint, PublicKey, TokenId},
     name::HostName,
     seal::{PeerKind, Session, header::SessionId},
 };
@@ -59,6 +59,10 @@ pub struct Entry {
     pub last: Instant,
     /// On which connection.
     pub connection: Option<Peer>,
+    /// The how-manieth session it is.
+    pub nth: u64,
+    /// Of the key, for the log.
+    pub fingerprint: Fingerprint,
 }
 
 /// The sessions of one key, oldest first.
@@ -75,11 +79,14 @@ pub struct Sessions {
     unconfirmed: usize,
     keys: HashMap<PublicKey, OfKey>,
     current: HashMap<HostName, SessionId>,
+    made: u64,
 }
 
 impl Sessions {
     /// A handshake ended in this.
-    pub fn add(&mut self, entry: Entry, now: Instant) {
+    pub fn add(&mut self, mut entry: Entry, now: Instant) {
+        self.made += 1;
+        entry.nth = self.made;
         if self.unconfirmed >= UNCONFIRMED_MAX {
             self.sweep(now);
             if self.unconfirmed >= UNCONFIRMED_MAX {
@@ -228,6 +235,8 @@ mod tests {
             confirmed: false,
             last: now,
             connection: None,
+            nth: 0,
+            fingerprint: host.public().fingerprint(),
         }
     }
 

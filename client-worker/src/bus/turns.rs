@@ -46,7 +46,7 @@ impl Turns {
     pub fn enter(&mut self, key: &PublicKey, asker: &Asker, bytes: usize) -> Option<Turn> {
         let (least, turns) = match asker {
             Asker::Operator(..) => (1, OPERATOR_TURNS),
-            Asker::Host(_) | Asker::Joiner(..) => (HOST_UNITS, HOST_TURNS),
+            Asker::Host(..) | Asker::Joiner(..) => (HOST_UNITS, HOST_TURNS),
         };
         let share = self.shares.entry(*key).or_insert_with(|| Share {
             under_way: Arc::new(Semaphore::new(UNITS)),
@@ -104,7 +104,7 @@ mod tests {
         let held: Vec<Turn> = (0..10).filter_map(|_| turns.enter(&vera, &asker, 1 << 20)).collect();
         assert_eq!(held.len(), 1);
         let (key, _) = operator();
-        let host = Asker::Host("h1".parse().unwrap());
+        let host = Asker::Host("h1".parse().unwrap(), crate::order::Order::default());
         assert_eq!((0..100).filter_map(|_| turns.enter(&key, &host, 100)).collect::<Vec<_>>().len(), 16);
     }
 
@@ -112,7 +112,7 @@ mod tests {
     async fn what_waits_for_its_turn_gets_it_when_another_ends() {
         let mut turns = Turns::default();
         let key = operator().0;
-        let host = Asker::Host("h1".parse().unwrap());
+        let host = Asker::Host("h1".parse().unwrap(), crate::order::Order::default());
         let turn = turns.enter(&key, &host, 10).unwrap();
         let working = turn.take().await;
         let mut next = Box::pin(turn.take());

@@ -125,7 +125,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::fleet::{Limits, state::Enrolled};
+    use crate::{
+        fleet::{
+            Limits,
+            state::{Enrolled, Taken},
+        },
+        order::Order,
+    };
 
     fn domain(name: &str, path: &str, backing: Option<&str>, image: Option<&str>) -> Domain {
         let disk = Disk {
@@ -186,8 +192,8 @@ mod tests {
                 worker: String::new(),
             };
             let inventory = Inventory { facts, pools: Vec::new(), domains: domains.clone() };
-            fleet.heartbeat(&name(host), Uuid::nil(), 0, now, SystemTime::now().into());
-            assert!(fleet.inventory(&name(host), 1, 0, 1, inventory, now));
+            fleet.heartbeat(&name(host), Order::default(), Uuid::nil(), 0, now, SystemTime::now().into());
+            assert_eq!(fleet.inventory(&name(host), Order::default(), 1, 0, 1, inventory, now), Taken::Yes);
         }
         fleet
     }

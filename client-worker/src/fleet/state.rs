@@ -19,6 +19,7 @@ use maglica_proto::{
 use uuid::Uuid;
 
 use super::{news, weight};
+use crate::order::Order;
 
 /// After how much silence a host counts as what.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +54,8 @@ pub struct HostEntry {
     heard_at: Option<Instant>,
     /// Which start of the host worker is speaking.
     boot: Option<Uuid>,
+    /// When it said what is known of it.
+    said: Order,
     revision: u64,
     /// What it has.
     pub inventory: Option<Arc<Inventory>>,
@@ -70,6 +73,17 @@ struct Gathered {
     whole: Inventory,
     next: u32,
     weight: usize,
+}
+
+/// What became of an inventory that a host sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is what is known now, or will be with its other parts.
+    Yes,
+    /// It is more than a host may have; what was known before stays as it is.
+    TooMuch,
+    /// The host has said something newer already.
+    Late,
 }
 
 /// Everything.
@@ -116,6 +130,7 @@ impl FleetState {
                         heard: None,
                         heard_at: None,
                         boot: None,
+                        said: Order::default(),
                         revision: 0,
                         inventory: None,
                         confirmed: None,
@@ -134,8 +149,19 @@ impl FleetState {
     }
 
     /// A host says that it is there, and which inventory it sent last. Tells whether it should send it again.
-    pub fn heartbeat(&mut self, host: &HostName, boot: Uuid, revision: u64, now: Instant, wall: Timestamp) -> bool {
+    pub fn heartbeat(
+        &mut self,
+        host: &HostName,
+        said: Order,
+        boot: Uuid,
+        revision: u64,
+        now: Instant,
+        wall: Timestamp,
+    ) -> bool {
         let Some(entry) = self.hosts.get_mut(host) else { return false };
+        if !entry.is_next(said) {
+            return false;
+        }
         entry.heard = Some(wall);
         entry.heard_at = Some(now);
         entry.reported_down = false;
@@ -155,18 +181,22 @@ impl FleetState {
         true
     }
 
-    /// A host sends a part of its inventory; with the last part it takes effect. False if it is more than a host may have: then
-    /// what it had before stays as it is.
+    /// A host sends a part of its inventory; with the last part it takes effect.
+    #[expect(clippy::too_many_arguments, reason = "they are the message's own fields, and who said it when")]
     pub fn inventory(
         &mut self,
         host: &HostName,
+        said: Order,
         revision: u64,
         part: u32,
         parts: u32,
         inventory: Inventory,
         now: Instant,
-    ) -> bool {
-        let Some(entry) = self.hosts.get_mut(host) else { return true };
+    ) -> Taken {
+        let Some(entry) = self.hosts.get_mut(host) else { return Taken::Yes };
+        if !entry.is_next(said) {
+            return Taken::Late;
+        }
         let gathered = match entry.gathered.take() {
             _ if part >= parts => None,
             _ if part == 0 => {
@@ -183,9 +213,9 @@ impl FleetState {
             // Not the next part: an earlier one was lost. The heartbeat will ask for all of them again.
             Some(_) | None => None,
         };
-        let Some(gathered) = gathered else { return true };
+        let Some(gathered) = gathered else { return Taken::Yes };
         if gathered.weight > weight::MOST {
-            return false;
+            return Taken::TooMuch;
         }
         if gathered.next == parts {
             let mut whole = gathered.whole;
@@ -201,13 +231,24 @@ impl FleetState {
         } else {
             entry.gathered = Some(gathered);
         }
-        true
+        Taken::Yes
     }
 
     /// A host says what changed since a revision. False: that is not the one that is known here, or it may be too much; then all
     /// is to be sent.
-    pub fn change(&mut self, host: &HostName, from: u64, revision: u64, change: Change, now: Instant) -> bool {
+    pub fn change(
+        &mut self,
+        host: &HostName,
+        said: Order,
+        from: u64,
+        revision: u64,
+        change: Change,
+        now: Instant,
+    ) -> bool {
         let Some(entry) = self.hosts.get_mut(host) else { return false };
+        if !entry.is_next(said) {
+            return false;
+        }
         let Some(inventory) = entry.inventory.as_mut().filter(|_| entry.revision == from && from != 0) else {
             return false;
         };
@@ -305,6 +346,13 @@ impl FleetState {
 }
 
 impl HostEntry {
+    /// Whether this is not older than what is known; then it is the newest.
+    fn is_next(&mut self, said: Order) -> bool {
+        let next = said >= self.said;
+        self.said = self.said.max(said);
+        next
+    }
+
     /// A domain of this host.
     #[must_use]
     pub fn domain(&self, name: &DomainName) -> Option<&Domain> {
@@ -329,3 +377,7 @@ impl HostEntry {
         u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

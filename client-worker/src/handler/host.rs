@@ -7,7 +7,7 @@ use std::{
 
 use maglica_proto::{
     fault::{Code, Fault},
-    host::{BeatAnswer, Denial, HostAnswer, HostRequest},
+    host::{BeatAnswer, Denial, HostAnswer, HostRequest, SEVERAL_MAX},
     key::PublicKey,
     name::HostName,
 };
@@ -16,6 +16,8 @@ use super::{Handlers, said, stopping};
 use crate::{
     audit::about,
     bus::refused::{Kind, Who},
+    fleet::state::Taken,
+    order::Order,
 };
 
 /// How much of the time in which all hosts come back after a restart is each host's: about twice the processor time that a handshake,
@@ -23,7 +25,38 @@ use crate::{
 const RETURN: Duration = Duration::from_millis(4);
 
 impl Handlers {
-    pub(super) async fn host(self: &Arc<Self>, host: HostName, mut request: HostRequest) -> Result<HostAnswer, Fault> {
+    /// What a host says: one thing, or several after one another.
+    pub(super) async fn host(
+        self: &Arc<Self>,
+        host: HostName,
+        order: Order,
+        request: HostRequest,
+    ) -> Result<HostAnswer, Fault> {
+        let HostRequest::Several { requests } = request else { return self.one(host, order, request).await };
+        if requests.len() > SEVERAL_MAX {
+            self.refused.note(Kind::Excessive, Who::Host(&host), "requests in one");
+            let message = format!("{} requests in one, at most {SEVERAL_MAX} can be", requests.len());
+            return Err(Fault::new(Code::InvalidInput, message));
+        }
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            match self.one(host.clone(), order, request).await {
+                Ok(answer) => answers.push(answer),
+                Err(fault) => {
+                    answers.push(HostAnswer::Fault { fault });
+                    break;
+                }
+            }
+        }
+        Ok(HostAnswer::Several { answers })
+    }
+
+    async fn one(
+        self: &Arc<Self>,
+        host: HostName,
+        order: Order,
+        mut request: HostRequest,
+    ) -> Result<HostAnswer, Fault> {
         match said::tidy(&mut request) {
             Ok(false) => {}
             Ok(true) => self.refused.note(Kind::Excessive, Who::Host(&host), "text that was cut or cleaned"),
@@ -40,11 +73,11 @@ impl Handlers {
                     .fleet
                     .with(move |fleet| {
                         let (now, wall) = (Instant::now(), SystemTime::now().into());
-                        (fleet.heartbeat(&known_as, boot, revision, now, wall), fleet.hosts().len())
+                        (fleet.heartbeat(&known_as, order, boot, revision, now, wall), fleet.hosts().len())
                     })
                     .await
                     .ok_or_else(stopping)?;
-                let due = self.desk.heartbeat(host, beat).await?;
+                let due = self.desk.heartbeat(host, order, beat).await?;
                 let next_ms = u32::try_from(self.config.timing.heartbeat.as_millis()).unwrap_or(u32::MAX);
                 let spread = (RETURN * u32::try_from(hosts).unwrap_or(u32::MAX)).min(self.config.timing.down / 3);
                 let spread_ms = u32::try_from(spread.as_millis()).unwrap_or(u32::MAX);
@@ -63,29 +96,32 @@ impl Handlers {
                 let name = host.clone();
                 let taken = self
                     .fleet
-                    .with(move |fleet| fleet.inventory(&name, revision, part, parts, *inventory, Instant::now()))
+                    .with(move |fleet| fleet.inventory(&name, order, revision, part, parts, *inventory, Instant::now()))
                     .await
                     .ok_or_else(stopping)?;
-                if taken {
-                    return Ok(HostAnswer::Stored);
+                match taken {
+                    Taken::Yes => Ok(HostAnswer::Stored),
+                    Taken::Late => Err(Fault::new(Code::Conflict, format!("host {host} has said something newer"))),
+                    Taken::TooMuch => {
+                        self.refused.note(Kind::Excessive, Who::Host(&host), "an inventory");
+                        let message = format!("host {host} has more than the client worker keeps of one host");
+                        Err(Fault::new(Code::InvalidInput, message))
+                    }
                 }
-                self.refused.note(Kind::Excessive, Who::Host(&host), "an inventory");
-                let message = format!("host {host} has more than the client worker keeps of one host");
-                Err(Fault::new(Code::InvalidInput, message))
             }
             HostRequest::InventoryChange { from, revision, change } => {
                 let taken = self
                     .fleet
-                    .with(move |fleet| fleet.change(&host, from, revision, *change, Instant::now()))
+                    .with(move |fleet| fleet.change(&host, order, from, revision, *change, Instant::now()))
                     .await
                     .ok_or_else(stopping)?;
                 let unknown =
                     || Fault::new(Code::Conflict, format!("revision {from} of the inventory is not known here"));
                 taken.then_some(HostAnswer::Stored).ok_or_else(unknown)
             }
-            HostRequest::Accept { job, attempt } => match self.desk.accept(host.clone(), job).await? {
+            HostRequest::Accept { job, attempt } => match self.desk.accept(host.clone(), order, job).await? {
                 Ok(()) => {
-                    tracing::info!(%job, %host, attempt, "granted");
+                    tracing::debug!(%job, %host, attempt, "granted");
                     Ok(HostAnswer::Granted)
                 }
                 Err(why) => {
@@ -121,6 +157,9 @@ impl Handlers {
             HostRequest::Rekey { key } => {
                 tracing::info!(%host, next = %key.fingerprint(), "says its next key");
                 self.announced(&host, key).await.map(|()| HostAnswer::Stored)
+            }
+            HostRequest::Several { .. } => {
+                Err(Fault::new(Code::InvalidInput, "several requests in one of several requests"))
             }
         }
     }

@@ -101,10 +101,10 @@ impl Answerer for Handlers {
                 };
                 write(&answer.unwrap_or_else(|fault| Answer::Fault { fault }))
             }
-            Asker::Host(name) => {
+            Asker::Host(name, order) => {
                 let _turn = turn.take().await;
                 let answer = match self.read::<HostRequest>(Who::Host(&name), &body) {
-                    Ok(request) => self.host(name, request).await,
+                    Ok(request) => self.host(name, order, request).await,
                     Err(fault) => Err(fault),
                 };
                 write(&answer.unwrap_or_else(|fault| HostAnswer::Fault { fault }))

@@ -62,7 +62,10 @@ pub(super) fn tidy(request: &mut HostRequest) -> Result<bool, Fault> {
             };
             all(&mut report.events, event) | result
         }
-        HostRequest::Accept { .. } | HostRequest::Pong { .. } | HostRequest::Rekey { .. } => false,
+        HostRequest::Accept { .. }
+        | HostRequest::Several { .. }
+        | HostRequest::Pong { .. }
+        | HostRequest::Rekey { .. } => false,
     })
 }
 

@@ -85,9 +85,11 @@ impl Pulse {
         let beat = Heartbeat { boot, held, inventory: self.inventory.revision() };
         match self.link.call(HostRequest::Heartbeat(beat)).await? {
             HostAnswer::Beat(answer) => Ok(self.obey(*answer)),
-            HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored | HostAnswer::Fault { .. } => {
-                Ok(self.every)
-            }
+            HostAnswer::Granted
+            | HostAnswer::Denied { .. }
+            | HostAnswer::Stored
+            | HostAnswer::Several { .. }
+            | HostAnswer::Fault { .. } => Ok(self.every),
         }
     }
 

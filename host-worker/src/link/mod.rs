@@ -89,9 +89,28 @@ impl Link {
         self.calls.send(Call::Say(request, reply)).await.map_err(|_| LinkError::Stopping)?;
         match answer.await.map_err(|_| LinkError::Stopping)?? {
             HostAnswer::Fault { fault } => Err(LinkError::Fault(fault)),
-            answer @ (HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored) => {
-                Ok(answer)
-            }
+            answer @ (HostAnswer::Beat(_)
+            | HostAnswer::Granted
+            | HostAnswer::Denied { .. }
+            | HostAnswer::Stored
+            | HostAnswer::Several { .. }) => Ok(answer),
+        }
+    }
+
+    /// Says several things in one message and hears the answers, up to the first fault.
+    ///
+    /// # Errors
+    /// [`LinkError`]. What was said may have been heard.
+    pub async fn call_all(&self, requests: Vec<HostRequest>) -> Result<Vec<HostAnswer>, LinkError> {
+        let request = HostRequest::Several { requests };
+        match self.call(request).await? {
+            HostAnswer::Several { answers } => Ok(answers),
+            // An answer to something else is none.
+            HostAnswer::Beat(_)
+            | HostAnswer::Granted
+            | HostAnswer::Denied { .. }
+            | HostAnswer::Stored
+            | HostAnswer::Fault { .. } => Ok(Vec::new()),
         }
     }
 
@@ -185,7 +204,7 @@ impl Conversation {
                     self.identity.discard();
                 }
             }
-            Ok(HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. }) => {}
+            Ok(HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Several { .. }) => {}
             Err(error) => tracing::debug!(error = chain(&error), "the new key was not heard"),
         }
     }

@@ -192,7 +192,7 @@ impl Owner {
         match stage {
             Stage::Asking => self.ask(id, 0),
             Stage::Granted => self.waiting.push_back(id),
-            Stage::Ended => self.report(id),
+            Stage::Ended => self.report(id, None),
         }
     }
 
@@ -234,7 +234,8 @@ impl Owner {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.stage = Stage::Ended;
                     job.progress = None;
-                    self.report(id);
+                    let vm = job.task.vm();
+                    self.report(id, Some(vm));
                 }
                 self.start_waiting();
             }
@@ -318,7 +319,9 @@ impl Owner {
                     tracing::info!(job = %id, ?why, "not granted");
                     runner.tell(Message::Forgotten(id));
                 }
-                HostAnswer::Beat(_) | HostAnswer::Stored | HostAnswer::Fault { .. } => runner.tell(Message::Forgotten(id)),
+                HostAnswer::Beat(_) | HostAnswer::Stored | HostAnswer::Several { .. } | HostAnswer::Fault { .. } => {
+                    runner.tell(Message::Forgotten(id))
+                }
             }
         });
     }
@@ -387,15 +390,18 @@ impl Owner {
                 return;
             }
             crate::failpoint("ended.before");
-            end(id, &task, &result, &means, &journal).await;
+            end(id, &result, &journal).await;
+            // All that it had to say on the way is in its report now.
+            drop(journal);
             runner.tell(Message::Ended(id));
         });
     }
 
-    /// Reports until it is stored.
-    fn report(&self, id: JobId) {
+    /// Reports until it is stored; what the job changed is shown before anybody hears that it ended.
+    fn report(&self, id: JobId, changed: Option<DomainName>) {
         let (link, ledger, runner, stop) =
             (self.means.link.clone(), self.means.ledger.clone(), self.runner.clone(), self.stop.clone());
+        let inventory = self.means.inventory.clone();
         self.spawn(id, async move {
             let report = match ledger.report(id) {
                 Ok(Some(report)) => report,
@@ -406,8 +412,17 @@ impl Owner {
                 }
             };
             crate::failpoint("report.before");
-            let Some(answer) = insist(&link, &stop, || HostRequest::Report(Box::new(report.clone()))).await else {
-                return;
+            let request = || HostRequest::Report(Box::new(report.clone()));
+            let told = match changed {
+                Some(vm) => inventory.changed(vm, request()).await,
+                None => None,
+            };
+            let answer = match told {
+                Some(answer) => answer,
+                None => match insist(&link, &stop, request).await {
+                    Some(answer) => answer,
+                    None => return,
+                },
             };
             crate::failpoint("report.after");
             if let HostAnswer::Denied { why: why @ (Denial::NotYours | Denial::NoSuchJob | Denial::Other) } = answer {
@@ -424,8 +439,8 @@ impl Owner {
     }
 }
 
-/// Writes down how it ended, and shows what changed before anybody hears that it ended.
-async fn end(id: JobId, task: &Task, result: &Result<Outcome, Fault>, means: &Means, journal: &JobJournal) {
+/// Writes down how it ended.
+async fn end(id: JobId, result: &Result<Outcome, Fault>, journal: &JobJournal) {
     match result {
         Ok(_) => tracing::info!(job = %id, "done"),
         Err(fault) => tracing::warn!(job = %id, error = %fault, left = ?fault.left, "not done"),
@@ -437,7 +452,6 @@ async fn end(id: JobId, task: &Task, result: &Result<Outcome, Fault>, means: &Me
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    means.inventory.changed(task.vm()).await;
 }
 
 /// Says something until there is an answer; none if the host worker stops.

@@ -1,5 +1,6 @@
-//! Says what happens to a job while it happens: steps at once, progress at most once a second. Nothing depends on it:
-//! what does not arrive is in the report.
+//! Says what happens to a job while it happens: steps nearly at once, progress at most once a second. Nothing depends on
+//! it: what does not arrive is in the report. So a job that is over in a moment says nothing on the way, and steps that
+//! follow each other closely are one message, and one commit there.
 
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::link::Link;
 
 /// At most one progress message a job in this time.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long an event waits for the next, or for the end of its job.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// The handle: what is given to it is said by a task of its own, which ends with the handle.
 #[derive(Clone)]
@@ -76,8 +80,17 @@ async fn say(
                 }
             } => {}
         }
-        while let Ok(event) = events.try_recv() {
-            unsaid.push(event);
+        let gathered = tokio::time::sleep(GATHER);
+        tokio::pin!(gathered);
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(event) => unsaid.push(event),
+                    None => return,
+                },
+                () = &mut gathered => break,
+            }
         }
         let mut message = unsaid.clone();
         if let Some(what) = progress.borrow_and_update().clone() {

@@ -367,6 +367,8 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
         gone: vec![name("vm1.example.jp")],
     };
     let report = |result| HostRequest::Report(Box::new(Report { job: job(), result, events: host_events() }));
+    let change = HostRequest::InventoryChange { from: 44, revision: 45, change: Box::default() };
+    let several = HostRequest::Several { requests: vec![change, report(Err(fault()))] };
     let requests = vec![
         ("heartbeat", HostRequest::Heartbeat(Heartbeat { boot: uuid(), held, inventory: 42 })),
         ("heartbeat-first", HostRequest::Heartbeat(Heartbeat { boot: uuid(), held: Vec::new(), inventory: 0 })),
@@ -381,12 +383,14 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
         ("report-fault", report(Err(fault()))),
         ("pong", HostRequest::Pong { number: 7 }),
         ("rekey", HostRequest::Rekey { key: key().public() }),
+        ("several", several),
     ];
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "heartbeat" => HostRequest::Heartbeat(_), "inventory" => HostRequest::Inventory { .. },
         "inventory-change" => HostRequest::InventoryChange { .. },
         "accept" => HostRequest::Accept { .. }, "refuse" => HostRequest::Refuse { .. }, "progress" => HostRequest::Progress { .. },
-        "report" => HostRequest::Report(_), "pong" => HostRequest::Pong { .. }, "rekey" => HostRequest::Rekey { .. });
+        "report" => HostRequest::Report(_), "pong" => HostRequest::Pong { .. }, "rekey" => HostRequest::Rekey { .. },
+        "several" => HostRequest::Several { .. });
     let devices: Vec<DiskDevice> = disk_devices().into_iter().map(|(_, device)| device).collect();
     assert!(devices.len() + 2 <= 10, "each kind of device has a domain to be in");
     requests
@@ -427,11 +431,12 @@ fn host_answers() -> Vec<(&'static str, HostAnswer)> {
         ("granted", HostAnswer::Granted),
         ("denied", HostAnswer::Denied { why: Denial::NotYours }),
         ("stored", HostAnswer::Stored),
+        ("several", HostAnswer::Several { answers: vec![HostAnswer::Stored, HostAnswer::Fault { fault: fault() }] }),
         ("fault", HostAnswer::Fault { fault: fault() }),
     ];
     let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
     covers!(values, "beat" => HostAnswer::Beat(_), "granted" => HostAnswer::Granted, "denied" => HostAnswer::Denied { .. },
-        "stored" => HostAnswer::Stored, "fault" => HostAnswer::Fault { .. });
+        "stored" => HostAnswer::Stored, "several" => HostAnswer::Several { .. }, "fault" => HostAnswer::Fault { .. });
     answers
 }
 

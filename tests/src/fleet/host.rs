@@ -211,7 +211,8 @@ impl SimulatedHost {
         (0..parts).zip(chunks).map(message).collect()
     }
 
-    /// Asks for the job, does it, and tells as a real host does: the first step when it begins, what changed, the end.
+    /// Asks for the job, does it, and tells as a real host does of a job that is over in a moment: what changed and how it
+    /// ended, in one message.
     async fn take(&mut self, offer: Offer) {
         let Offer { job, attempt, task } = offer;
         if self.done.contains(&job) {
@@ -229,8 +230,6 @@ impl SimulatedHost {
         });
         let at = std::time::SystemTime::now().into();
         let events: Vec<HostEvent> = (0..).zip(kinds).map(|(seq, what)| HostEvent { seq, at, what }).collect();
-        self.insist(&HostRequest::Progress { job, events: events[..1].to_vec() }).await;
-        self.tally.note(Mark::Progressed);
         let outcome = match stock::carry_out(&mut self.inventory, job, &task) {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -238,26 +237,31 @@ impl SimulatedHost {
                 return;
             }
         };
-        self.tell_change(&task.vm()).await;
-        self.tally.note(Mark::Shown);
-        self.insist(&HostRequest::Report(Box::new(Report { job, result: Ok(outcome), events }))).await;
+        let report = HostRequest::Report(Box::new(Report { job, result: Ok(outcome), events }));
+        let requests = vec![self.change(&task.vm()), report.clone()];
+        let told = match self.call(&HostRequest::Several { requests }).await {
+            Ok(HostAnswer::Several { answers }) => answers == [HostAnswer::Stored, HostAnswer::Stored],
+            Ok(_) | Err(_) => false,
+        };
+        if !told {
+            // The client worker does not know what was before, or was not there: all that there is, then the report.
+            for request in self.inventory_messages() {
+                self.insist(&request).await;
+            }
+            self.insist(&report).await;
+        }
         self.tally.note(Mark::Stored);
     }
 
-    /// Tells what became of a domain, and all that there is if the client worker does not know what was before.
-    async fn tell_change(&mut self, vm: &DomainName) {
+    /// What became of a domain.
+    fn change(&mut self, vm: &DomainName) -> HostRequest {
         let (from, mut change) = (self.revision, Change::default());
         self.revision += 1;
         match self.inventory.domains.iter().find(|domain| domain.name == *vm) {
             Some(domain) => change.domains.push(domain.clone()),
             None => change.gone.push(vm.clone()),
         }
-        let change = HostRequest::InventoryChange { from, revision: self.revision, change: Box::new(change) };
-        if self.call(&change).await.is_err() {
-            for request in self.inventory_messages() {
-                self.insist(&request).await;
-            }
-        }
+        HostRequest::InventoryChange { from, revision: self.revision, change: Box::new(change) }
     }
 
     /// Says something until there is an answer.
@@ -275,9 +279,11 @@ impl SimulatedHost {
     async fn call(&mut self, request: &HostRequest) -> anyhow::Result<HostAnswer> {
         match codec::decode(&self.link.call(&codec::encode(request)?).await?)? {
             HostAnswer::Fault { fault } => Err(fault).context("the client worker could not serve the request"),
-            answer @ (HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Stored) => {
-                Ok(answer)
-            }
+            answer @ (HostAnswer::Beat(_)
+            | HostAnswer::Granted
+            | HostAnswer::Denied { .. }
+            | HostAnswer::Stored
+            | HostAnswer::Several { .. }) => Ok(answer),
         }
     }
 }

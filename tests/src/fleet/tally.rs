@@ -14,17 +14,13 @@ pub enum Mark {
     Offered,
     /// A host may act.
     Granted,
-    /// A job's first step is stored.
-    Progressed,
-    /// What a job changed is shown.
-    Shown,
-    /// A job's report is stored.
+    /// What a job changed is shown, and its report is stored.
     Stored,
 }
 
 impl Mark {
     /// All of them, in the order of a job's way.
-    pub const ALL: [Self; 6] = [Self::Ready, Self::Offered, Self::Granted, Self::Progressed, Self::Shown, Self::Stored];
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Offered, Self::Granted, Self::Stored];
 }
 
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@ use super::{
     record::NewJob,
     store::{JobStore, StoreError},
 };
-use crate::placement::Coming;
+use crate::{order::Order, placement::Coming};
 
 /// How many commands may wait; beyond it askers wait in turn.
 const QUEUE: usize = 4096;
@@ -69,11 +69,11 @@ enum Command {
     Submit(Vec<NewJob>, Reply<Vec<Result<JobView, Fault>>>),
     Known(Vec<Submission>, Reply<Vec<Option<Result<JobView, Fault>>>>),
     Cancel(JobId, String, Reply<(JobView, bool)>),
-    Accept(HostName, JobId, Reply<Result<(), Denial>>),
+    Accept(HostName, Order, JobId, Reply<Result<(), Denial>>),
     Refuse(HostName, JobId, Fault, Reply<Result<(), Denial>>),
     Progress(HostName, JobId, Vec<HostEvent>, Reply<Result<(), Denial>>),
     Report(HostName, Box<Report>, Reply<Result<(), Denial>>),
-    Heartbeat(HostName, Heartbeat, Reply<Due>),
+    Heartbeat(HostName, Order, Heartbeat, Reply<Due>),
     Silent(HostName),
     Enrolled(BTreeSet<HostName>),
     Offered(Vec<JobId>, Reply<Vec<(HostName, Offer)>>),
@@ -152,8 +152,8 @@ impl Desk {
     ///
     /// # Errors
     /// A fault of the store.
-    pub async fn accept(&self, host: HostName, id: JobId) -> Result<Result<(), Denial>, Fault> {
-        ask!(self, Accept, host, id)
+    pub async fn accept(&self, host: HostName, order: Order, id: JobId) -> Result<Result<(), Denial>, Fault> {
+        ask!(self, Accept, host, order, id)
     }
 
     /// A host will not do a job.
@@ -189,8 +189,8 @@ impl Desk {
     ///
     /// # Errors
     /// A fault of the store.
-    pub async fn heartbeat(&self, host: HostName, beat: Heartbeat) -> Result<Due, Fault> {
-        ask!(self, Heartbeat, host, beat)
+    pub async fn heartbeat(&self, host: HostName, order: Order, beat: Heartbeat) -> Result<Due, Fault> {
+        ask!(self, Heartbeat, host, order, beat)
     }
 
     /// A host is down.
@@ -275,3 +275,6 @@ impl Desk {
         ask!(self, Expire, before)
     }
 }
+
+#[cfg(test)]
+mod tests;

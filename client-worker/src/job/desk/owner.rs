@@ -24,6 +24,7 @@ use crate::{
         record::{JobRecord, NewJob, check_new},
         store::{Change, JobStore, StoreError},
     },
+    order::Order,
     placement::Coming,
 };
 
@@ -31,8 +32,7 @@ use crate::{
 const BATCH: usize = 512;
 /// How many jobs a heartbeat's answer offers at most: a message has a size limit, and the next heartbeat is soon.
 const OFFERS: usize = 64;
-/// After this many heartbeats without a job that it should have, a host has forgotten it. One could have crossed the
-/// grant on its way.
+/// After this many heartbeats without a job that it should have, a host has forgotten it.
 const FORGOTTEN_AFTER: u8 = 2;
 /// How many old jobs are forgotten at a time: a few milliseconds of the desk's time.
 const EXPIRE: u32 = 200;
@@ -53,6 +53,9 @@ pub(super) struct Owner {
     watchers: Vec<Watcher>,
     /// Watchers are answered at once, as if their time was over: they ask the next client worker.
     stopping: bool,
+    /// When their hosts asked for the jobs that they were granted since the start: what a host said before that knows nothing of
+    /// the grant, however late it comes.
+    granted: HashMap<JobId, Order>,
     /// Heartbeats in a row that lacked a job which its host should have.
     missed: HashMap<JobId, u8>,
     /// Hosts that are down: their jobs are not broadcast, and not said to be.
@@ -113,6 +116,7 @@ impl Owner {
             store,
             watchers: Vec::new(),
             stopping: false,
+            granted: HashMap::new(),
             missed: HashMap::new(),
             silent: HashSet::new(),
             attempts: HashMap::new(),
@@ -183,6 +187,7 @@ impl Owner {
             if self.live.get(*id).is_some_and(JobRecord::is_over) {
                 self.live.remove(*id);
                 self.missed.remove(id);
+                self.granted.remove(id);
                 self.attempts.remove(id);
             }
         }
@@ -222,8 +227,11 @@ impl Owner {
                 };
                 batch.answer(reply, answer);
             }
-            Command::Accept(host, id, reply) => {
+            Command::Accept(host, order, id, reply) => {
                 let answer = self.host_says(id, batch, |record| record.accept(&host, now));
+                if let Ok(Ok(())) = answer {
+                    self.granted.insert(id, order);
+                }
                 batch.answer(reply, answer);
             }
             Command::Refuse(host, id, fault, reply) => {
@@ -238,8 +246,8 @@ impl Owner {
                 let answer = self.host_says(report.job, batch, |record| record.report(&host, *report, now));
                 batch.answer(reply, answer);
             }
-            Command::Heartbeat(host, beat, reply) => {
-                let due = self.heartbeat(&host, &beat, now, batch);
+            Command::Heartbeat(host, order, beat, reply) => {
+                let due = self.heartbeat(&host, order, &beat, now, batch);
                 batch.answer(reply, Ok(due));
             }
             Command::Silent(host) => {
@@ -387,7 +395,7 @@ impl Owner {
         Some((host, offer))
     }
 
-    fn heartbeat(&mut self, host: &HostName, beat: &Heartbeat, now: Timestamp, batch: &mut Batch) -> Due {
+    fn heartbeat(&mut self, host: &HostName, order: Order, beat: &Heartbeat, now: Timestamp, batch: &mut Batch) -> Due {
         let mut due = Due::default();
         self.silent.remove(host);
         for held in &beat.held {
@@ -414,7 +422,7 @@ impl Owner {
                 if due.offers.len() < OFFERS {
                     due.offers.extend(self.offer(id, now, batch).map(|(_, offer)| offer));
                 }
-            } else if !record.is_over() {
+            } else if !record.is_over() && self.granted.get(&id).is_none_or(|granted| *granted < order) {
                 let missed = self.missed.entry(id).or_default();
                 *missed += 1;
                 if due.missing.len() < OFFERS {

@@ -186,8 +186,6 @@ impl Measured {
             ("jobs-submitted", submitted),
             ("jobs-offered", last(Mark::Offered)),
             ("jobs-granted", last(Mark::Granted)),
-            ("jobs-progressed", last(Mark::Progressed)),
-            ("jobs-shown", last(Mark::Shown)),
             ("jobs-cpu", spent.all),
             ("jobs-cpu-desk", spent.desk),
             ("jobs-cpu-hosts", own),

@@ -30,13 +30,15 @@ use crate::{
         port::{PubPort, RepPort},
         refused::Refused,
     },
+    console::Consoles,
     fleet::{Fleet, FleetState, Limits, state::Enrolled},
     gate::{self, Gate, GateLimits, PortKind},
-    handler::{Handlers, status::Since},
+    handler::{Handlers, room, status::Since},
     job::{Desk, delivery::Delivery, store::SqliteStore},
     local,
     news::Feed,
     ping::Pings,
+    serial_log::Logs,
     trust::{Register, ServerKeys, Trust, register::rotation::Taker},
 };
 
@@ -79,7 +81,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let store = SqliteStore::open(&state.join("jobs.db"))?;
     let news = Feed::start();
     let of_jobs = news.clone();
-    let tell = move |rows: Vec<JobRow>| {
+    let tell = move |mut rows: Vec<JobRow>| {
+        rows.iter_mut().for_each(room::brief);
         of_jobs.tell(rows.into_iter().map(|job| News::Job { job: Box::new(job) }).collect());
     };
     let (desk, desk_thread) = Desk::start(Box::new(store), config.jobs.keep, tell)?;
@@ -87,6 +90,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let limits = Limits { suspect_after: config.timing.suspect, down_after: config.timing.down };
     let fleet = Fleet::start(FleetState::new(limits, Instant::now()), down, news.clone(), serving.clone());
     let (publisher, publish_queue) = bus::publisher();
+    let (of_consoles, of_logs) = (publisher.clone(), publisher.clone());
+    let consoles = Consoles::start(move |host, broadcast| of_consoles.publish(host, broadcast));
+    let logs = Logs::start(move |host, broadcast| of_logs.publish(host, broadcast));
     let delivery = Delivery::start(desk.clone(), publisher, config.timing.offer_first, serving.clone());
 
     let run_dir = folder::private(config.run_dir.join("client-worker"))?;
@@ -113,6 +119,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let counted = |port, gate: &Gate| (port, gate.counters());
     let refused: Arc<Refused> = Arc::default();
     let handlers = Arc::new(Handlers {
+        consoles: consoles.clone(),
+        logs,
         pings: Pings::start(),
         news: news.clone(),
         gates: vec![counted("ask", &gates[0]), counted("publish", &gates[1])],
@@ -171,6 +179,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     notify(&[NotifyState::Stopping]);
     desk.stop().await;
     news.stop().await;
+    consoles.stop().await;
     stop.cancel();
     // The last handle to the desk goes when its requests have been answered; then its thread has stored everything.
     drop((desk, fleet, audit));

@@ -12,6 +12,8 @@
 //! | [`handler`] | which role may ask what, and the answers |
 //! | [`job`] | the jobs: their life, store and delivery |
 //! | [`fleet`] | which hosts are there, and what they have |
+//! | [`console`] | serial consoles that somebody looks at |
+//! | [`serial_log`] | questions for the logs of serial ports |
 //! | [`news`] | what happened lately, for those who watch |
 //! | [`placement`] | on which host a clone is made |
 //! | [`trust`] | the register of keys |
@@ -26,6 +28,7 @@ pub mod app;
 pub mod audit;
 pub mod backup;
 pub mod bus;
+pub mod console;
 pub mod fleet;
 pub mod gate;
 pub mod handler;
@@ -35,6 +38,7 @@ pub mod news;
 pub mod order;
 pub mod ping;
 pub mod placement;
+pub mod serial_log;
 pub mod similar;
 pub mod trust;
 

@@ -20,7 +20,7 @@ use uuid::Uuid;
 const QUEUE: usize = 4096;
 /// How much of the past is kept: minutes of a busy cloud. An item has some 500 bytes.
 const KEPT: usize = 8192;
-/// How many items one answer has at the most: a job that failed with many words has up to 10 KB.
+/// How many items one answer has at the most: a job, cut to a sentence, has some KB.
 const PAGE: usize = 90;
 /// How many may watch at a time; beyond it the one who has waited longest hears that nothing happened, and asks again.
 const WATCHERS: usize = 1024;

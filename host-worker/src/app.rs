@@ -9,6 +9,7 @@ use std::{
 use maglica_proto::{
     config::{Config, folder, schema},
     fault::chain,
+    host::Broadcast,
     inventory::Accel,
     key::KeyPair,
     seal::{Hello, PeerKind},
@@ -22,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    console::Consoles,
     customize::guestfs::Guestfs,
     hypervisor::{Host, Libvirt, accel},
     inventory::{self, Pace},
@@ -33,6 +35,7 @@ use crate::{
         listen::Listener,
     },
     runner::{Means, Runner, ledger::Ledger},
+    serial_log::{Logs, Question},
     tool::ToolPaths,
 };
 
@@ -110,6 +113,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     tokio::spawn(forget_old_jobs(ledger.clone(), stop.clone()));
 
+    let consoles = Consoles::start(host.clone(), link.clone());
+    let mut logs = Logs::new(host.clone(), link.clone());
     let customizer = Arc::new(Guestfs::new(tools.clone(), scratch));
     let means = Means { link: link.clone(), ledger, host, customizer, tools, inventory: inventory.clone() };
     let runner = Runner::start(means, entries, config.host.jobs, stop.clone());
@@ -130,9 +135,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             broadcast = heard.recv() => match broadcast {
-                Some(maglica_proto::host::Broadcast::Offer(offer)) => runner.offer(offer),
-                Some(maglica_proto::host::Broadcast::Cancel { job }) => runner.cancel(job),
-                Some(maglica_proto::host::Broadcast::Ping { number }) => answers.pong(number),
+                Some(Broadcast::Offer(offer)) => runner.offer(offer),
+                Some(Broadcast::Cancel { job }) => runner.cancel(job),
+                Some(Broadcast::Ping { number }) => answers.pong(number),
+                Some(Broadcast::Console { line, vm, open, input }) => consoles.input(line, vm, open, input),
+                Some(Broadcast::ConsoleEnd { line }) => consoles.end(line),
+                Some(Broadcast::LogRead { number, vm, place, tail, wait_ms }) => {
+                    logs.read(Question { number, vm, place, tail, wait: Duration::from_millis(wait_ms.into()) });
+                }
                 None => break,
             },
             // The runner answering is what "alive" means.

@@ -15,16 +15,20 @@
 //! | [`hypervisor`] | libvirt behind one trait; domain XML; the KVM probe |
 //! | [`storage`] | pools, volumes, virt-clone, qemu-img |
 //! | [`customize`] | what is rewritten inside a guest |
+//! | [`console`] | serial consoles that somebody looks at |
+//! | [`serial_log`] | what serial ports put out, as libvirt keeps it |
 //! | [`tool`] | running external programs |
 //! | [`inventory`] | telling what the host has |
 //! | [`app`] | puts it together, and takes it down in order |
 
 pub mod app;
+pub mod console;
 pub mod customize;
 pub mod hypervisor;
 pub mod inventory;
 pub mod link;
 pub mod runner;
+pub mod serial_log;
 pub mod storage;
 pub mod task;
 pub mod tool;

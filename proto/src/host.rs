@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use crate::{
     change::Change,
+    console::{ConsoleInput, LineReport, LogPart, LogPlace},
     fault::Fault,
     id::JobId,
     inventory::Inventory,
-    job::{HostEvent, HostEventKind, Outcome, Task},
+    job::{HostEvent, HostEventKind, Outcome, Task, VmTask},
     key::PublicKey,
 };
 
@@ -41,6 +42,37 @@ pub enum Broadcast {
     Cancel {
         /// Which.
         job: JobId,
+    },
+    /// Have this console open, and type this into it. Say [`HostRequest::Line`] at once.
+    Console {
+        /// The line.
+        line: Uuid,
+        /// The machine.
+        vm: VmTask,
+        /// Whether it is to be opened; if not, and it is not open, that is the end of it.
+        open: bool,
+        /// What to type.
+        #[serde(flatten)]
+        input: ConsoleInput,
+    },
+    /// Nobody looks at this console any more.
+    ConsoleEnd {
+        /// The line.
+        line: Uuid,
+    },
+    /// Say [`HostRequest::Log`] with this number.
+    LogRead {
+        /// Tells one question from another.
+        number: u64,
+        /// The machine.
+        vm: VmTask,
+        /// From where on; none: the last of it.
+        #[serde(default)]
+        place: Option<LogPlace>,
+        /// Without a place: how much of the end.
+        tail: u32,
+        /// How long to wait for more if there is nothing at that place.
+        wait_ms: u32,
     },
     /// Say [`HostRequest::Pong`] with this number, at once.
     Ping {
@@ -136,6 +168,15 @@ pub enum HostRequest {
         /// The requests.
         requests: Vec<HostRequest>,
     },
+    /// What a console showed, and how much has been typed.
+    Line(LineReport),
+    /// The answer to [`Broadcast::LogRead`].
+    Log {
+        /// Its number.
+        number: u64,
+        /// A piece of the log, or why there is none.
+        result: Result<LogPart, Fault>,
+    },
     /// The answer to [`Broadcast::Ping`].
     Pong {
         /// Its number.
@@ -184,6 +225,14 @@ pub enum HostAnswer {
     Several {
         /// The answers.
         answers: Vec<HostAnswer>,
+    },
+    /// To [`HostRequest::Line`].
+    Line {
+        /// Whether anybody looks at it still.
+        wanted: bool,
+        /// What is to be typed from the told position on.
+        #[serde(flatten)]
+        input: ConsoleInput,
     },
     /// The request could not be served.
     Fault {

@@ -7,6 +7,7 @@
 //! | [`status`] | how the client worker is, for `maglica status` and monitors |
 //! | [`placement`] | where a new machine would go, and why |
 //! | [`news`] | what happens, for `maglica watch` |
+//! | [`console`] | what is typed into a serial console and shown by it; the log of a serial port |
 //! | [`host`] | what a host worker reports and asks, and what is broadcast to it |
 //! | [`job`] | a job: what it should do, its life, its events, its outcome |
 //! | [`inventory`], [`change`] | what a host has: domains, images, pools, capacity; what changed of it |
@@ -28,6 +29,7 @@ pub mod change;
 pub mod codec;
 #[cfg(feature = "config")]
 pub mod config;
+pub mod console;
 pub mod fault;
 pub mod host;
 pub mod id;

@@ -13,6 +13,8 @@
 
 #[path = "golden/clear.rs"]
 mod clear;
+#[path = "golden/console.rs"]
+mod console;
 #[path = "golden/fixtures.rs"]
 mod fixtures;
 #[path = "golden/hostile.rs"]

@@ -28,4 +28,5 @@ pub mod node;
 pub mod peer;
 pub mod programs;
 pub mod relay;
+pub mod terminal;
 pub mod wait;

@@ -16,6 +16,7 @@ use crate::{
 pub mod audit;
 mod clone;
 pub(crate) mod completion;
+mod console;
 pub mod host;
 pub mod image;
 pub mod job;
@@ -27,6 +28,7 @@ pub mod ping;
 mod status;
 mod version;
 pub mod vm;
+mod vm_log;
 pub mod watch;
 pub mod why;
 

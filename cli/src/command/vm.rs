@@ -60,6 +60,10 @@ pub enum Vm {
     Stop(Act),
     /// Switch it off at once, as if by pulling the plug. Its disks stay.
     Destroy(Act),
+    /// Its serial console on this terminal. Ctrl-] leaves.
+    Console(super::console::Console),
+    /// What its serial port put out, as its host keeps it.
+    Log(super::vm_log::Log),
 }
 
 /// Which virtual machine.
@@ -77,7 +81,7 @@ pub struct Which {
 }
 
 impl Which {
-    fn vm(self) -> Result<VmRef, Error> {
+    pub(super) fn vm(self) -> Result<VmRef, Error> {
         let name = one(self.bare, self.named, "name of the virtual machine", "--name")?;
         Ok(VmRef { name, host: self.on })
     }
@@ -139,6 +143,8 @@ impl Vm {
                 let timeout_s = seconds(app.timeout.take().unwrap_or(STOP_LIMIT));
                 follow::submit(app, JobSpec::Stop { vm, timeout_s }, detach).await
             }
+            Self::Console(console) => console.run(app).await,
+            Self::Log(log) => log.run(app).await,
             Self::Destroy(Act { which, detach }) => follow::submit(app, JobSpec::Destroy(which.vm()?), detach).await,
         }
     }

@@ -5,6 +5,7 @@
 //! | `mod` | what goes to which stream, formats, errors and hints |
 //! | [`table`] | columns |
 //! | [`time`] | moments and durations for people |
+//! | `terminal` | the terminal while it is a console |
 //! | [`progress`] | a job's steps while they happen |
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{command::Globals, error::Error, exit::Exit};
 
 pub mod progress;
 pub mod table;
+pub(crate) mod terminal;
 pub mod time;
 
 /// The form of what is printed on stdout.
@@ -180,6 +182,15 @@ impl Output {
             .and_then(|()| stdout.write_all(b"\n"))
             .and_then(|()| stdout.flush())
             .map_err(Error::Output)
+    }
+
+    /// Puts bytes on stdout as they are.
+    ///
+    /// # Errors
+    /// [`Error::Output`] if stdout is closed.
+    pub fn raw(&self, bytes: &[u8]) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::Output)
     }
 
     /// Says something beside the data.

@@ -103,6 +103,12 @@ impl Script {
             | Request::JobCancel { .. }
             | Request::Place { .. }
             | Request::Watch { .. }
+            | Request::ConsoleOpen { .. }
+            | Request::ConsoleView { .. }
+            | Request::ConsoleRead { .. }
+            | Request::ConsoleWrite { .. }
+            | Request::ConsoleClose { .. }
+            | Request::VmLog { .. }
             | Request::HostInvite { .. }
             | Request::HostAccept { .. }
             | Request::HostRevoke { .. }

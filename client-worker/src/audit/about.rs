@@ -66,8 +66,17 @@ impl About {
             | Request::JobList { .. }
             | Request::OperatorList
             | Request::KeyShow
+            | Request::ConsoleRead { .. }
+            | Request::ConsoleWrite { .. }
             | Request::Watch { .. }
             | Request::Audit { .. } => reads(Thing::default()),
+            // What is typed has no line, but that somebody may type or look has.
+            Request::ConsoleOpen { name, force, .. } => {
+                changes(Thing::named(name).with(if *force { "type, in another's place" } else { "type" }))
+            }
+            Request::ConsoleView { name, .. } => changes(Thing::named(name).with("look")),
+            Request::ConsoleClose { .. } => reads(Thing::default()),
+            Request::VmLog { name, .. } => reads(Thing::named(name)),
             Request::Place { spec } => reads(Thing::named(&spec.name).with("clone")),
             Request::VmShow { name, .. } | Request::ImageShow { name, .. } => reads(Thing::named(name)),
             Request::JobShow { id } | Request::JobWatch { id, .. } => reads(Thing::default().of_job(*id)),

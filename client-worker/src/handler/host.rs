@@ -6,6 +6,7 @@ use std::{
 };
 
 use maglica_proto::{
+    console::{Chunk, ConsoleInput},
     fault::{Code, Fault},
     host::{BeatAnswer, Denial, HostAnswer, HostRequest, SEVERAL_MAX},
     key::PublicKey,
@@ -144,6 +145,15 @@ impl Handlers {
             }
             HostRequest::Pong { number } => {
                 self.pings.pong(host, number);
+                Ok(HostAnswer::Stored)
+            }
+            HostRequest::Line(report) => {
+                let wanted = self.consoles.report(host, report).await;
+                let nothing = || ConsoleInput { from: 0, input: Chunk::default() };
+                Ok(HostAnswer::Line { wanted: wanted.is_some(), input: wanted.unwrap_or_else(nothing) })
+            }
+            HostRequest::Log { number, result } => {
+                self.logs.told(host, number, result);
                 Ok(HostAnswer::Stored)
             }
             HostRequest::Report(report) => {

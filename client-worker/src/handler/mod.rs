@@ -3,6 +3,7 @@
 //! | file | answers |
 //! | --- | --- |
 //! | [`operator`] | operators: lists and shows, cancel, invite, revoke |
+//! | [`serial`] | serial consoles, and the logs of serial ports |
 //! | [`keys`] | the client worker's own keys |
 //! | [`status`] | how the client worker is |
 //! | [`submit`] | an operator's new jobs: from asked to stored |
@@ -19,8 +20,9 @@ mod host;
 mod keys;
 mod operator;
 mod place;
-mod room;
+pub(crate) mod room;
 mod said;
+mod serial;
 pub mod status;
 mod submit;
 
@@ -51,10 +53,12 @@ use crate::{
         refused::{Kind, Refused, Who},
         turns::Turn,
     },
+    console::Consoles,
     fleet::Fleet,
     job::{Desk, delivery::Delivery},
     news::Feed,
     ping::Pings,
+    serial_log::Logs,
     trust::{Known, ServerKeys, Trust},
 };
 
@@ -77,6 +81,10 @@ pub struct Handlers {
     pub config: Config,
     /// What happened lately.
     pub news: Feed,
+    /// Open consoles.
+    pub consoles: Consoles,
+    /// Questions for logs under way.
+    pub logs: Logs,
     /// Pings under way.
     pub pings: Pings,
     /// What the gates let in and refused.

@@ -12,8 +12,10 @@ use maglica_proto::{
     request::{Answer, HostRow, Ping, Presence, Request, SUBMIT_MAX, Submission},
 };
 
-use super::{Handlers, room, stopping};
-use crate::{bus::turns::Turn, fleet::state::HostEntry, news::Heard, trust::register::InvitedAs};
+use super::{Handlers, room, serial::Wants, stopping};
+use crate::{
+    bus::turns::Turn, fleet::state::HostEntry, news::Heard, serial_log::LogQuestion, trust::register::InvitedAs,
+};
 
 /// The longest that a watcher is kept waiting before it hears that nothing happened.
 const WATCH_MAX: Duration = Duration::from_secs(25);
@@ -34,6 +36,10 @@ impl Handlers {
         let waits = match request {
             Request::JobWatch { .. }
             | Request::Watch { .. }
+            | Request::ConsoleOpen { .. }
+            | Request::ConsoleView { .. }
+            | Request::ConsoleRead { .. }
+            | Request::VmLog { .. }
             | Request::HostPing { .. }
             | Request::Submit { .. }
             | Request::SubmitMany { .. } => true,
@@ -45,6 +51,8 @@ impl Handlers {
             | Request::JobList { .. }
             | Request::JobShow { .. }
             | Request::Place { .. }
+            | Request::ConsoleWrite { .. }
+            | Request::ConsoleClose { .. }
             | Request::JobCancel { .. }
             | Request::HostInvite { .. }
             | Request::HostAccept { .. }
@@ -123,6 +131,31 @@ impl Handlers {
                 let wait = Duration::from_millis(wait_ms.into()).min(WATCH_MAX);
                 let Heard { items, next, missed } = self.news.since(after, wait).await.ok_or_else(stopping)?;
                 Ok(Answer::News { items, next, missed })
+            }
+            Request::ConsoleOpen { id, name, host, force } => {
+                tracing::info!(operator = %by, vm = %name, force, "opens a console");
+                let machine = self.running(name, host).await?;
+                self.open_console(by, id, machine, Wants::Type { force }).await
+            }
+            Request::ConsoleView { id, name, host } => {
+                tracing::info!(operator = %by, vm = %name, "looks at a console");
+                let machine = self.running(name, host).await?;
+                self.open_console(by, id, machine, Wants::Look).await
+            }
+            Request::ConsoleRead { id, from, wait_ms } => {
+                let wait = Duration::from_millis(wait_ms.into()).min(WATCH_MAX);
+                self.consoles.read(by, id, from, wait).await.map(Answer::ConsoleOutput)
+            }
+            Request::ConsoleWrite { id, input } => {
+                self.consoles.write(by, id, input).await.map(|taken| Answer::ConsoleTaken { taken })
+            }
+            Request::ConsoleClose { id } => {
+                self.consoles.close(by, id).await;
+                Ok(Answer::Done)
+            }
+            Request::VmLog { name, host, place, tail, wait_ms } => {
+                let wait = Duration::from_millis(wait_ms.into()).min(WATCH_MAX);
+                self.log(name, host, LogQuestion { place, tail, wait }).await
             }
             Request::Submit { id, spec } => {
                 tracing::info!(job = %id, operator = %by, verb = spec.verb(), vm = %spec.vm(), "submitted");

@@ -16,27 +16,30 @@ pub(super) fn jobs(rows: &mut [JobRow]) {
     if size(rows) <= MOST {
         return;
     }
-    for row in rows {
-        match &mut row.state {
-            JobState::Failed { fault } | JobState::Cancelled { fault } => {
-                if let Some((at, _)) = fault.message.char_indices().nth(SENTENCE) {
-                    fault.message.truncate(at);
-                    fault.message.push('…');
-                }
-                (fault.object, fault.similar, fault.left) = (None, Vec::new(), Vec::new());
+    rows.iter_mut().for_each(brief);
+}
+
+/// Cuts what came of one job to a sentence.
+pub(crate) fn brief(row: &mut JobRow) {
+    match &mut row.state {
+        JobState::Failed { fault } | JobState::Cancelled { fault } => {
+            if let Some((at, _)) = fault.message.char_indices().nth(SENTENCE) {
+                fault.message.truncate(at);
+                fault.message.push('…');
             }
-            JobState::Succeeded {
-                outcome: Outcome::Removed { volumes, kept } | Outcome::Image(ImageOutcome::Removed { volumes, kept }),
-            } => {
-                (*volumes, *kept) = (Vec::new(), Vec::new());
-            }
-            JobState::Succeeded { .. }
-            | JobState::Queued
-            | JobState::Offered
-            | JobState::Running
-            | JobState::Cancelling
-            | JobState::Lost => {}
+            (fault.object, fault.similar, fault.left) = (None, Vec::new(), Vec::new());
         }
+        JobState::Succeeded {
+            outcome: Outcome::Removed { volumes, kept } | Outcome::Image(ImageOutcome::Removed { volumes, kept }),
+        } => {
+            (*volumes, *kept) = (Vec::new(), Vec::new());
+        }
+        JobState::Succeeded { .. }
+        | JobState::Queued
+        | JobState::Offered
+        | JobState::Running
+        | JobState::Cancelling
+        | JobState::Lost => {}
     }
 }
 

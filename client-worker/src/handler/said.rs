@@ -62,6 +62,9 @@ pub(super) fn tidy(request: &mut HostRequest) -> Result<bool, Fault> {
             };
             all(&mut report.events, event) | result
         }
+        HostRequest::Line(report) => report.ended.as_mut().is_some_and(fault),
+        // A piece has its bound; what a guest shows is its own, and goes to a terminal as it is.
+        HostRequest::Log { result, .. } => result.as_mut().err().is_some_and(fault),
         HostRequest::Accept { .. }
         | HostRequest::Several { .. }
         | HostRequest::Pong { .. }

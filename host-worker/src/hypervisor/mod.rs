@@ -132,6 +132,8 @@ pub trait Hypervisor: Send + Sync {
     fn domain(&self, uuid: Uuid) -> Result<DomainRow, HypervisorError>;
     /// Its description as it is started next.
     fn domain_xml(&self, uuid: Uuid) -> Result<String, HypervisorError>;
+    /// Its description as it runs now.
+    fn live_xml(&self, uuid: Uuid) -> Result<String, HypervisorError>;
     /// Its state.
     fn state(&self, uuid: Uuid) -> Result<DomainState, HypervisorError>;
     /// Defines a domain, or replaces the definition of the one with the same name and UUID.

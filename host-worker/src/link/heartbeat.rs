@@ -89,6 +89,7 @@ impl Pulse {
             | HostAnswer::Denied { .. }
             | HostAnswer::Stored
             | HostAnswer::Several { .. }
+            | HostAnswer::Line { .. }
             | HostAnswer::Fault { .. } => Ok(self.every),
         }
     }

@@ -93,7 +93,8 @@ impl Link {
             | HostAnswer::Granted
             | HostAnswer::Denied { .. }
             | HostAnswer::Stored
-            | HostAnswer::Several { .. }) => Ok(answer),
+            | HostAnswer::Several { .. }
+            | HostAnswer::Line { .. }) => Ok(answer),
         }
     }
 
@@ -110,6 +111,7 @@ impl Link {
             | HostAnswer::Granted
             | HostAnswer::Denied { .. }
             | HostAnswer::Stored
+            | HostAnswer::Line { .. }
             | HostAnswer::Fault { .. } => Ok(Vec::new()),
         }
     }
@@ -204,7 +206,13 @@ impl Conversation {
                     self.identity.discard();
                 }
             }
-            Ok(HostAnswer::Beat(_) | HostAnswer::Granted | HostAnswer::Denied { .. } | HostAnswer::Several { .. }) => {}
+            Ok(
+                HostAnswer::Beat(_)
+                | HostAnswer::Granted
+                | HostAnswer::Denied { .. }
+                | HostAnswer::Several { .. }
+                | HostAnswer::Line { .. },
+            ) => {}
             Err(error) => tracing::debug!(error = chain(&error), "the new key was not heard"),
         }
     }

@@ -319,7 +319,7 @@ impl Owner {
                     tracing::info!(job = %id, ?why, "not granted");
                     runner.tell(Message::Forgotten(id));
                 }
-                HostAnswer::Beat(_) | HostAnswer::Stored | HostAnswer::Several { .. } | HostAnswer::Fault { .. } => {
+                HostAnswer::Beat(_) | HostAnswer::Stored | HostAnswer::Several { .. } | HostAnswer::Line { .. } | HostAnswer::Fault { .. } => {
                     runner.tell(Message::Forgotten(id))
                 }
             }

@@ -4,7 +4,10 @@
 //! The disks go first and the definition last: the definition is what says which disks there are, so that a removal that was
 //! interrupted can be begun again. Nothing is taken back; the volumes that are deleted are written down for the report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use maglica_proto::{
     fault::{self, Code, Fault},
@@ -18,8 +21,9 @@ use super::{TaskContext, Undo, cancelled, find, step::step};
 use crate::{
     hypervisor::{
         CALL_LIMIT, Hypervisor, HypervisorError, Nvram, VolumeRow,
-        domain_xml::{self, Description, DiskXml, Source},
+        domain_xml::{self, Description, DiskXml, Source, serial},
     },
+    serial_log,
     storage::{
         qemu_img,
         volumes::{self, DELETE_LIMIT, REFRESH_LIMIT},
@@ -115,11 +119,17 @@ async fn remove(
             volumes.insert((pool, volume));
         }
         let uuid = vm.uuid;
-        cx.host
+        let kept = cx
+            .host
             .call(format!("undefining {}", vm.name), CALL_LIMIT, move |hypervisor| {
-                hypervisor.undefine(uuid, Nvram::Delete)
+                let kept = serial::read(&hypervisor.domain_xml(uuid)?).ok().and_then(|serial| serial.log);
+                hypervisor.undefine(uuid, Nvram::Delete).map(|()| kept)
             })
             .await?;
+        // Its own, as the name says; another program's log stays.
+        if let Some(log) = kept.filter(|log| log.ends_with(&format!("-{uuid}.serial.log"))) {
+            serial_log::remove(Path::new(&log));
+        }
         let volumes: Vec<String> = volumes.iter().map(shown).collect();
         let note = volumes.join(", ");
         Ok((subject.outcome(volumes, plan.kept), note))

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     audit::AuditPage,
+    console::{ConsoleOutput, ConsoleView, LogPart},
     fault::Fault,
     inventory::{Domain, HostFacts, Pool},
     job::{JobEvent, JobRow, JobView},
@@ -84,6 +85,17 @@ pub enum Answer {
         #[serde(default)]
         missed: bool,
     },
+    /// To [`Request::ConsoleOpen`](super::Request::ConsoleOpen) and [`Request::ConsoleView`](super::Request::ConsoleView).
+    Console(ConsoleView),
+    /// To [`Request::ConsoleRead`](super::Request::ConsoleRead).
+    ConsoleOutput(ConsoleOutput),
+    /// To [`Request::ConsoleWrite`](super::Request::ConsoleWrite).
+    ConsoleTaken {
+        /// How much has been taken: what comes next begins here.
+        taken: u64,
+    },
+    /// To [`Request::VmLog`](super::Request::VmLog).
+    VmLog(LogPart),
     /// To [`Request::OperatorList`](super::Request::OperatorList).
     Operators {
         /// All.

@@ -3,9 +3,11 @@
 pub mod answer;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     audit::AuditPlace,
+    console::{ConsoleInput, LogPlace},
     id::JobId,
     job::{CloneSpec, JobSpec},
     key::{Fingerprint, Secret, TokenId},
@@ -112,6 +114,66 @@ pub enum Request {
         #[serde(default)]
         after: Option<NewsCursor>,
         /// How long to wait at most, in milliseconds; the client worker has a bound of its own.
+        wait_ms: u32,
+    },
+    /// Open a machine's serial console to type into it. A repeat with the same id is the same console.
+    ConsoleOpen {
+        /// Made by the asker; known to it alone.
+        id: Uuid,
+        /// The machine.
+        name: DomainName,
+        /// Its host, where two have one of that name.
+        #[serde(default)]
+        host: Option<HostName>,
+        /// Take the place of whoever types into it now.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Open it to look at it only.
+    ConsoleView {
+        /// Made by the asker; known to it alone.
+        id: Uuid,
+        /// The machine.
+        name: DomainName,
+        /// Its host, where two have one of that name.
+        #[serde(default)]
+        host: Option<HostName>,
+    },
+    /// What it showed from there on; waits for something if there is nothing yet.
+    ConsoleRead {
+        /// Which.
+        id: Uuid,
+        /// The position.
+        from: u64,
+        /// How long to wait at most, in milliseconds; the client worker has a bound of its own.
+        wait_ms: u32,
+    },
+    /// Type this.
+    ConsoleWrite {
+        /// Which.
+        id: Uuid,
+        /// What, and the position of its first byte: what was taken already is not taken again.
+        #[serde(flatten)]
+        input: ConsoleInput,
+    },
+    /// Leave it.
+    ConsoleClose {
+        /// Which.
+        id: Uuid,
+    },
+    /// What a machine's serial port put out, as its host keeps it.
+    VmLog {
+        /// The machine.
+        name: DomainName,
+        /// Its host, where two have one of that name.
+        #[serde(default)]
+        host: Option<HostName>,
+        /// From where on; none: the last of it.
+        #[serde(default)]
+        place: Option<LogPlace>,
+        /// Without a place: how much of the end, in bytes; the host has a bound of its own.
+        tail: u32,
+        /// How long to wait for more, in milliseconds, if there is nothing at that place; there is a bound.
         wait_ms: u32,
     },
     /// Do this. The same id with the same spec is the same job.
@@ -237,7 +299,12 @@ impl Request {
             | Self::JobShow { .. }
             | Self::JobWatch { .. }
             | Self::Place { .. }
-            | Self::Watch { .. } => Role::Viewer,
+            | Self::Watch { .. }
+            | Self::ConsoleView { .. }
+            | Self::ConsoleRead { .. }
+            | Self::ConsoleClose { .. }
+            | Self::VmLog { .. } => Role::Viewer,
+            Self::ConsoleOpen { .. } | Self::ConsoleWrite { .. } => Role::Operator,
             Self::Submit { .. } | Self::SubmitMany { .. } | Self::JobCancel { .. } => Role::Operator,
             Self::HostInvite { .. }
             | Self::HostAccept { .. }
@@ -269,6 +336,12 @@ impl Request {
             Self::JobWatch { .. } => "job-watch",
             Self::Place { .. } => "place",
             Self::Watch { .. } => "watch",
+            Self::ConsoleOpen { .. } => "console-open",
+            Self::ConsoleView { .. } => "console-view",
+            Self::ConsoleRead { .. } => "console-read",
+            Self::ConsoleWrite { .. } => "console-write",
+            Self::ConsoleClose { .. } => "console-close",
+            Self::VmLog { .. } => "vm-log",
             Self::Submit { .. } => "submit",
             Self::SubmitMany { .. } => "submit-many",
             Self::JobCancel { .. } => "job-cancel",

@@ -19,7 +19,7 @@ use maglica_proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Case, fixtures::*, image, inventory::*, placement};
+use super::{Case, console, fixtures::*, image, inventory::*, placement};
 
 /// The values of one type, each with its name, as cases.
 fn cases<T>(file: &'static str, values: Vec<(&'static str, T)>) -> Vec<Case>
@@ -204,12 +204,15 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("key-rotate", Request::KeyRotate { fingerprint: key().public().fingerprint() }),
         ("key-retire", Request::KeyRetire { fingerprint: key().public().fingerprint(), force: true }),
     ];
-    let requests: Vec<_> = requests.into_iter().chain(placement::requests()).collect();
+    let requests: Vec<_> = requests.into_iter().chain(placement::requests()).chain(console::requests()).collect();
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "image-list" => Request::ImageList, "image-show" => Request::ImageShow { .. }, "vm-list" => Request::VmList { .. }, "vm-show" => Request::VmShow { .. },
         "host-list" => Request::HostList, "host-ping" => Request::HostPing { .. }, "status" => Request::Status,
         "submit-many" => Request::SubmitMany { .. }, "job-list" => Request::JobList { .. }, "job-show" => Request::JobShow { .. },
-        "job-watch" => Request::JobWatch { .. }, "place" => Request::Place { .. }, "watch" => Request::Watch { .. }, "submit" => Request::Submit { .. }, "job-cancel" => Request::JobCancel { .. },
+        "job-watch" => Request::JobWatch { .. }, "place" => Request::Place { .. }, "watch" => Request::Watch { .. },
+        "console-open" => Request::ConsoleOpen { .. }, "console-view" => Request::ConsoleView { .. },
+        "console-read" => Request::ConsoleRead { .. }, "console-write" => Request::ConsoleWrite { .. },
+        "console-close" => Request::ConsoleClose { .. }, "vm-log" => Request::VmLog { .. }, "submit" => Request::Submit { .. }, "job-cancel" => Request::JobCancel { .. },
         "host-invite" => Request::HostInvite { .. }, "host-accept" => Request::HostAccept { .. },
         "host-revoke" => Request::HostRevoke { .. }, "host-rekey" => Request::HostRekey { .. }, "operator-add" => Request::OperatorAdd { .. },
         "operator-revoke" => Request::OperatorRevoke { .. }, "operator-list" => Request::OperatorList,
@@ -326,12 +329,13 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("fault", Answer::Fault { fault: fault() }),
         ("fault-bare", Answer::Fault { fault: Fault::new(Code::Forbidden, "operator alice has the role viewer") }),
     ];
-    let answers: Vec<_> = answers.into_iter().chain(placement::answers()).collect();
+    let answers: Vec<_> = answers.into_iter().chain(placement::answers()).chain(console::answers()).collect();
     let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
     covers!(values, "images" => Answer::Images(_), "image" => Answer::Image { .. }, "vms" => Answer::Vms { .. }, "vm" => Answer::Vm(_),
         "hosts" => Answer::Hosts { .. }, "pings" => Answer::Pings { .. }, "status" => Answer::Status(_),
         "submitted" => Answer::Submitted { .. }, "jobs" => Answer::Jobs { .. }, "job" => Answer::Job(_), "watch" => Answer::Watch { .. },
-        "placement" => Answer::Placement(_), "news" => Answer::News { .. },
+        "placement" => Answer::Placement(_), "news" => Answer::News { .. }, "console" => Answer::Console(_),
+        "console-output" => Answer::ConsoleOutput(_), "console-taken" => Answer::ConsoleTaken { .. }, "vm-log" => Answer::VmLog(_),
         "operators" => Answer::Operators { .. }, "audit" => Answer::Audit(_), "keys" => Answer::Keys(_),
         "done" => Answer::Done, "fault" => Answer::Fault { .. });
     answers
@@ -385,8 +389,9 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
         ("rekey", HostRequest::Rekey { key: key().public() }),
         ("several", several),
     ];
+    let requests: Vec<_> = requests.into_iter().chain(console::host_requests()).collect();
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
-    covers!(values, "heartbeat" => HostRequest::Heartbeat(_), "inventory" => HostRequest::Inventory { .. },
+    covers!(values, "line" => HostRequest::Line(_), "log" => HostRequest::Log { .. }, "heartbeat" => HostRequest::Heartbeat(_), "inventory" => HostRequest::Inventory { .. },
         "inventory-change" => HostRequest::InventoryChange { .. },
         "accept" => HostRequest::Accept { .. }, "refuse" => HostRequest::Refuse { .. }, "progress" => HostRequest::Progress { .. },
         "report" => HostRequest::Report(_), "pong" => HostRequest::Pong { .. }, "rekey" => HostRequest::Rekey { .. },
@@ -434,8 +439,9 @@ fn host_answers() -> Vec<(&'static str, HostAnswer)> {
         ("several", HostAnswer::Several { answers: vec![HostAnswer::Stored, HostAnswer::Fault { fault: fault() }] }),
         ("fault", HostAnswer::Fault { fault: fault() }),
     ];
+    let answers: Vec<_> = answers.into_iter().chain(console::host_answers()).collect();
     let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
-    covers!(values, "beat" => HostAnswer::Beat(_), "granted" => HostAnswer::Granted, "denied" => HostAnswer::Denied { .. },
+    covers!(values, "line" => HostAnswer::Line { .. }, "beat" => HostAnswer::Beat(_), "granted" => HostAnswer::Granted, "denied" => HostAnswer::Denied { .. },
         "stored" => HostAnswer::Stored, "several" => HostAnswer::Several { .. }, "fault" => HostAnswer::Fault { .. });
     answers
 }
@@ -446,7 +452,9 @@ fn broadcasts() -> Vec<(&'static str, Broadcast)> {
         names.into_iter().zip(offers()).map(|(name, offer)| (name, Broadcast::Offer(offer))).collect();
     broadcasts.push(("cancel", Broadcast::Cancel { job: job() }));
     broadcasts.push(("ping", Broadcast::Ping { number: 7 }));
+    broadcasts.extend(console::broadcasts());
     let values: Vec<_> = broadcasts.iter().map(|(_, broadcast)| broadcast).collect();
-    covers!(values, "offer" => Broadcast::Offer(_), "cancel" => Broadcast::Cancel { .. }, "ping" => Broadcast::Ping { .. });
+    covers!(values, "console" => Broadcast::Console { .. }, "console-end" => Broadcast::ConsoleEnd { .. },
+        "log-read" => Broadcast::LogRead { .. }, "offer" => Broadcast::Offer(_), "cancel" => Broadcast::Cancel { .. }, "ping" => Broadcast::Ping { .. });
     broadcasts
 }

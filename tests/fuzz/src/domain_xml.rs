@@ -27,7 +27,7 @@ pub fn check(data: &[u8]) {
         image.disks.iter().map(|disk| (disk.target.clone(), "/pool/a&b'<c>.qcow2".to_owned())).collect();
     let edit = |macs| {
         let (name, uuid) = ("vm0.example.jp", Uuid::from_u128(7));
-        for_clone(&text, &CloneEdit { name, uuid, disks: &disks, macs, emulate: true, made: &made })
+        for_clone(&text, &CloneEdit { name, uuid, disks: &disks, macs, emulate: true, log: Some("/log"), made: &made })
     };
     let macs: Vec<MacAddr> = (0..=255).map(|last| MacAddr::kvm([0, 0, last])).take(NICS).collect();
     let rewritten = match edit(&[]) {

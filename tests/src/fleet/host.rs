@@ -115,7 +115,15 @@ impl SimulatedHost {
                     Ok(Some(Broadcast::Offer(offer))) => self.take(offer).await,
                     Ok(Some(Broadcast::Ping { number })) => drop(self.call(&HostRequest::Pong { number }).await),
                     // Whatever it was, it is done already.
-                    Ok(Some(Broadcast::Cancel { .. }) | None) => {}
+                    Ok(
+                        Some(
+                            Broadcast::Cancel { .. }
+                            | Broadcast::Console { .. }
+                            | Broadcast::ConsoleEnd { .. }
+                            | Broadcast::LogRead { .. },
+                        )
+                        | None,
+                    ) => {}
                     Err(error) => {
                         tracing::debug!(host = %self.name, "the subscription ended: {error:#}");
                         self.subscription = None;
@@ -283,7 +291,8 @@ impl SimulatedHost {
             | HostAnswer::Granted
             | HostAnswer::Denied { .. }
             | HostAnswer::Stored
-            | HostAnswer::Several { .. }) => Ok(answer),
+            | HostAnswer::Several { .. }
+            | HostAnswer::Line { .. }) => Ok(answer),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! </maglica:domain>
 //! ```
 
+pub mod serial;
 mod write;
 
 use std::net::IpAddr;

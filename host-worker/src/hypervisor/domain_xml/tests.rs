@@ -30,6 +30,7 @@ fn edited(emulate: bool) -> String {
             disks: &disks,
             macs: &macs,
             emulate,
+            log: None,
             made: &made(),
         },
     )
@@ -106,6 +107,7 @@ fn the_wrong_number_of_addresses_is_an_error() {
             disks: &BTreeMap::new(),
             macs: &[],
             emulate: false,
+            log: None,
             made: &made(),
         },
     )
@@ -126,6 +128,7 @@ fn a_description_nested_without_end_is_refused_before_the_stack_is_used_up() {
             disks: &BTreeMap::new(),
             macs: &[],
             emulate: false,
+            log: None,
             made: &made(),
         };
         assert!(matches!(for_clone(&nested(depth), &edit), Err(DomainXmlError::Deep)), "{depth}");

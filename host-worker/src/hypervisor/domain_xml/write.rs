@@ -21,6 +21,8 @@ pub struct CloneEdit<'a> {
     pub macs: &'a [MacAddr],
     /// Run it by emulation, whatever the image says.
     pub emulate: bool,
+    /// Where what its serial port puts out is kept, if it is to be.
+    pub log: Option<&'a str>,
     /// Written into the metadata in place of what the image had there.
     pub made: &'a Provenance,
 }
@@ -40,6 +42,9 @@ pub fn for_clone(xml: &str, edit: &CloneEdit<'_>) -> Result<String, DomainXmlErr
     let devices = root.get_mut_child("devices").ok_or(DomainXmlError::Missing("devices"))?;
     set_disks(devices, edit.disks);
     set_macs(devices, edit.macs)?;
+    if let Some(file) = edit.log {
+        super::serial::keep_log(devices, file);
+    }
     set_metadata(&mut root, edit.made);
     text(&root)
 }

@@ -99,6 +99,12 @@ impl Hypervisor for Libvirt {
         })
     }
 
+    fn live_xml(&self, uuid: Uuid) -> Result<String, HypervisorError> {
+        self.look(&format!("reading how domain {uuid} runs"), |connection| {
+            connection.lookup_domain_by_uuid(uuid)?.xml_desc(0)
+        })
+    }
+
     fn state(&self, uuid: Uuid) -> Result<DomainState, HypervisorError> {
         self.look(&format!("asking for the state of domain {uuid}"), |connection| {
             Ok(domains::state(connection.lookup_domain_by_uuid(uuid)?.info()?.state))

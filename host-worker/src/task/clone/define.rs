@@ -1,6 +1,10 @@
 //! The fourth phase: the copies get their names and the machine its definition.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
 
 use maglica_proto::{
     fault::{Code, Fault},
@@ -15,6 +19,7 @@ use crate::{
         CALL_LIMIT, Nvram,
         domain_xml::{self, CloneEdit},
     },
+    serial_log,
     storage::volumes::{self, FileId, REFRESH_LIMIT},
     task::{TaskContext, Trail, Undo},
 };
@@ -76,6 +81,12 @@ async fn rename(cx: &TaskContext, plan: &Plan, disk: &PlannedDisk, trail: &mut T
     Ok(())
 }
 
+/// Where what the new machine's serial port puts out is kept. Only the system's qemu driver has a folder for it that is known here.
+pub(super) fn log_of(task: &CloneTask, cx: &TaskContext) -> Option<PathBuf> {
+    let system = cx.host.uri().starts_with("qemu") && cx.host.uri().ends_with("/system");
+    system.then(|| serial_log::path_of(task.spec.name.as_str(), task.uuid))
+}
+
 /// The description that virt-clone made, with the final names.
 async fn description(task: &CloneTask, cx: &TaskContext, plan: &Plan) -> Result<String, Fault> {
     let partial = plan.partial.clone();
@@ -96,12 +107,14 @@ async fn description(task: &CloneTask, cx: &TaskContext, plan: &Plan) -> Result<
         by: task.by.clone(),
         anti_affinity: task.spec.anti_affinity.clone(),
     };
+    let log = log_of(task, cx);
     let edit = CloneEdit {
         name: task.spec.name.as_str(),
         uuid: task.uuid,
         disks: &disks,
         macs: &task.macs,
         emulate: plan.emulate,
+        log: log.as_deref().and_then(Path::to_str),
         made: &made,
     };
     domain_xml::for_clone(&xml, &edit).map_err(|error| Fault::from_error(Code::Hypervisor, &error))

@@ -147,6 +147,10 @@ async fn bring_up(task: &CloneTask, cx: &TaskContext, trail: &mut Trail<'_>, don
     }
     if !done.contains(&Step::Start) {
         step(cx, KIND, Step::Start, async {
+            // Taken back last, for it is written until the machine is off.
+            if let Some(path) = define::log_of(task, cx) {
+                trail.intend(Undo::RemoveFile { path: path.to_string_lossy().into_owned() })?;
+            }
             trail.intend(Undo::DestroyDomain { name: DomainName::from(task.spec.name.clone()), uuid })?;
             cx.host
                 .call(format!("starting {}", task.spec.name), CALL_LIMIT, move |hypervisor| {

@@ -9,6 +9,7 @@ use maglica_proto::{
     id::JobId,
     join::InvalidInvitation,
     key::{Fingerprint, InvalidKey},
+    name::{DomainName, SnapshotName},
     seal::{Refusal, SealError},
     transport::{SealedError, TransportError},
 };
@@ -138,6 +139,30 @@ pub enum Error {
         /// Which.
         id: JobId,
     },
+    /// A pattern fits nothing.
+    #[error("no virtual machine is called like {pattern:?}")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A machine has no such snapshot.
+    #[error("{vm} has no snapshot {name}")]
+    NoSnapshot {
+        /// The machine.
+        vm: DomainName,
+        /// The snapshot.
+        name: SnapshotName,
+    },
+    /// Several jobs were interrupted or not waited for any longer.
+    #[error("{ended} of {all} jobs have ended; the others go on")]
+    Left {
+        /// Those that have.
+        ended: usize,
+        /// All.
+        all: usize,
+        /// Ctrl-C rather than the time limit.
+        interrupted: bool,
+    },
     /// The audit does not hang together.
     #[error("the audit was changed: {why}")]
     Audit {
@@ -188,8 +213,9 @@ impl Error {
             Self::Seal(SealError::Verify { .. } | SealError::Misplaced(_) | SealError::Replayed(_)) => Exit::Trust,
             Self::Fault(fault) | Self::Job { fault, .. } => Exit::of(fault.code),
             Self::Lost { .. } => Exit::OutcomeUnknown,
-            Self::StillGoing { .. } => Exit::Timeout,
-            Self::Interrupted { .. } => Exit::Interrupted,
+            Self::NoMatch { .. } | Self::NoSnapshot { .. } => Exit::NotFound,
+            Self::StillGoing { .. } | Self::Left { interrupted: false, .. } => Exit::Timeout,
+            Self::Interrupted { .. } | Self::Left { interrupted: true, .. } => Exit::Interrupted,
             Self::Declined => Exit::Cancelled,
             Self::Seal(
                 SealError::Malformed(_)
@@ -233,6 +259,9 @@ impl Error {
             Self::StillGoing { id, .. } | Self::Interrupted { id } => {
                 vec![format!("to look at it: maglica job show {id}"), format!("to stop it:    maglica job cancel {id}")]
             }
+            Self::NoMatch { .. } => vec!["to see which there are: maglica vm list".into()],
+            Self::NoSnapshot { vm, .. } => vec![format!("to see which there are: maglica snapshot list {vm}")],
+            Self::Left { .. } => vec!["to look at them: maglica job list".into()],
             Self::Audit { more: None, .. } => vec!["to look at all of it: maglica audit --verify".into()],
             Self::Audit { more: Some(0), .. } => Vec::new(),
             Self::Audit { more: Some(more), .. } => vec![format!("{more} more of its flaws are told above")],
@@ -361,10 +390,14 @@ fn of_fault(fault: &Fault, job: Option<JobId>) -> Vec<String> {
         Code::WrongState => object
             .map(|name| match name.parse::<JobId>() {
                 Ok(job) => format!("see what became of it: maglica job show {job}"),
+                Err(_) if fault.message.ends_with(" is paused") => format!("let it go on: maglica vm resume {name}"),
                 Err(_) => format!("see its state: maglica vm show {name}"),
             })
             .into_iter()
             .collect(),
+        Code::NoRoom if !fault.message.contains("pool") => {
+            vec!["see what hosts have: maglica host list -o json".into()]
+        }
         Code::NoRoom => {
             vec!["see the room of each pool: maglica host list -o json; another pool is chosen with --pool".into()]
         }
@@ -377,6 +410,8 @@ fn of_fault(fault: &Fault, job: Option<JobId>) -> Vec<String> {
         Code::Unsupported if fault.message.contains(" disk ") => {
             object.map(|name| format!("see its disks: maglica vm show {name}")).into_iter().collect()
         }
+        // Said whole already.
+        Code::Unsupported if ["its sockets", "NUMA"].iter().any(|word| fault.message.contains(word)) => Vec::new(),
         Code::Unsupported => {
             vec!["if it is the guest that is not recognised, --no-customize leaves its files as they are".into()]
         }

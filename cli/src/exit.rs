@@ -38,13 +38,15 @@ pub enum Exit {
     Configuration = 13,
     /// What became of the job is not known.
     OutcomeUnknown = 14,
+    /// Of several, some were done and others not.
+    Some = 15,
     /// Ctrl-C.
     Interrupted = 130,
 }
 
 impl Exit {
     /// All of them, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -60,6 +62,7 @@ impl Exit {
         Self::Cancelled,
         Self::Configuration,
         Self::OutcomeUnknown,
+        Self::Some,
         Self::Interrupted,
     ];
 
@@ -88,6 +91,7 @@ impl Exit {
             Self::Cancelled => "the job was cancelled, or you said no",
             Self::Configuration => "the configuration cannot be used",
             Self::OutcomeUnknown => "what became of the job is not known yet",
+            Self::Some => "of several, some were done and others not: the table says which",
             Self::Interrupted => "Ctrl-C; a job that was submitted goes on",
         }
     }
@@ -117,6 +121,18 @@ impl Exit {
         }
     }
 
+    /// What several that ended so come to: all done, none, or some.
+    #[must_use]
+    pub fn together(all: &[Self]) -> Self {
+        match all.split_first() {
+            None => Self::Ok,
+            Some((first, rest)) if rest.iter().all(|exit| exit == first) => *first,
+            Some(_) if all.contains(&Self::Ok) => Self::Some,
+            // None was done, for different reasons.
+            Some(_) => Self::Failed,
+        }
+    }
+
     /// The table of all of them.
     #[must_use]
     pub fn table() -> String {
@@ -138,6 +154,20 @@ mod tests {
     fn the_table_has_each_number_once_and_in_order() {
         assert!(Exit::ALL.windows(2).all(|pair| pair[0].code() < pair[1].code()));
         assert_eq!(Exit::table().lines().count(), Exit::ALL.len());
+    }
+
+    #[test]
+    fn several_come_to_all_none_or_some() {
+        use Exit::{Failed, NotFound, Ok, WrongState};
+        for (all, together) in [
+            (&[][..], Ok),
+            (&[Ok, Ok], Ok),
+            (&[Ok, WrongState], Exit::Some),
+            (&[WrongState, WrongState], WrongState),
+            (&[WrongState, NotFound], Failed),
+        ] {
+            assert_eq!(Exit::together(all), together, "{all:?}");
+        }
     }
 
     #[test]

@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// One long poll; the client worker's own bound is 25 s.
-const POLL: Duration = Duration::from_secs(25);
+pub(crate) const POLL: Duration = Duration::from_secs(25);
 /// On a terminal shorter, for how far a step is does not end a poll.
 const LIVE_POLL: Duration = Duration::from_secs(1);
 /// How long a client worker may be away while a job is followed: a restart, an update.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a host may be silent before the staying ends: its worker restarts, its network comes back.
-const LOST_PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const LOST_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Submits a job, and stays with it unless `detach`.
 ///
@@ -111,7 +111,7 @@ async fn watch(app: &mut App<'_>, view: JobView, progress: &mut Progress<'_>) ->
 }
 
 /// Draws the live line while something is waited for.
-async fn drawing<T>(work: impl Future<Output = T>, progress: &mut Progress<'_>) -> T {
+pub(crate) async fn drawing<T>(work: impl Future<Output = T>, progress: &mut Progress<'_>) -> T {
     let mut tick = tokio::time::interval(TICK);
     tokio::pin!(work);
     loop {

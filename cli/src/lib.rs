@@ -6,6 +6,7 @@
 //! | [`app`] | what every command has at hand: configuration, output, deadline, the client worker |
 //! | [`client`] | the sealed connection to the client worker, and repeating a question until it is answered |
 //! | [`follow`] | staying with a job until it has ended |
+//! | [`many`] | the same with several at once |
 //! | [`story`] | what a job's events, steps and outcomes are called |
 //! | [`input`] | files and texts that a person gives, checked before anything is sent |
 //! | [`output`] | tables, JSON, YAML, names, progress: the only place that prints |
@@ -26,6 +27,7 @@ pub mod error;
 pub mod exit;
 pub mod follow;
 pub mod input;
+pub mod many;
 pub mod output;
 pub mod release;
 pub mod story;

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use maglica_proto::{
     id::JobId,
-    job::{GuestAnswer, HostEventKind, JobEvent, JobEventKind, JobRow, JobSpec, JobState, JobView, Outcome, Step},
+    job::{
+        Applied, GuestAnswer, HostEventKind, JobEvent, JobEventKind, JobRow, JobSpec, JobState, JobView, Outcome, Step,
+        VmRef,
+    },
     name::{DomainName, HostName},
     units::ByteSize,
 };
@@ -33,6 +36,9 @@ pub const fn done(step: Step) -> &'static str {
         Step::Stop => "stopped",
         Step::Remove => "removed",
         Step::Mark => "metadata written",
+        Step::Power => "switched",
+        Step::Change => "changed",
+        Step::Snapshot => "snapshot done",
         Step::Other => "done",
     }
 }
@@ -50,6 +56,9 @@ pub const fn doing(step: Step) -> &'static str {
         Step::Stop => "stopping",
         Step::Remove => "removing",
         Step::Mark => "writing metadata",
+        Step::Power => "switching",
+        Step::Change => "changing",
+        Step::Snapshot => "working on snapshots",
         Step::Other => "working",
     }
 }
@@ -84,6 +93,16 @@ pub fn title(view: &JobView) -> String {
             format!("{} {} on {host}", view.spec.verb(), vm.name)
         }
         JobSpec::Image(spec) => image::title(spec, host),
+        JobSpec::Change { vm, change } => about(change.verb(), vm, &change.detail(), host),
+        JobSpec::Snapshot { vm, snapshot } => about(snapshot.verb(), vm, &snapshot.detail(), host),
+    }
+}
+
+fn about(verb: &str, vm: &VmRef, detail: &str, host: &HostName) -> String {
+    if detail.is_empty() {
+        format!("{verb} {} on {host}", vm.name)
+    } else {
+        format!("{verb} {} on {host}: {detail}", vm.name)
     }
 }
 
@@ -109,6 +128,16 @@ pub fn outcome(row: &JobRow, outcome: &Outcome) -> String {
         Outcome::Started { already: false } => format!("{vm} is running on {host}"),
         Outcome::Stopped { already: true } => format!("{vm} was off already on {host}"),
         Outcome::Stopped { already: false } => format!("{vm} on {host} is off"),
+        Outcome::Changed { applied: Applied::Already, note, .. } => {
+            format!("{vm} on {host}: {note}, as it was already")
+        }
+        Outcome::Changed { applied: Applied::AtNextStart, note, why } => {
+            let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("{vm} on {host}: {note}. This holds only after it was switched off and started again{why}")
+        }
+        Outcome::Changed { applied: Applied::Live | Applied::Defined | Applied::Other, note, .. } => {
+            format!("{vm} on {host}: {note}")
+        }
         Outcome::Image(outcome) => image::outcome(vm, host, outcome),
         Outcome::Removed { volumes, kept } => removed(vm, host, volumes, kept),
     }
@@ -261,6 +290,29 @@ mod tests {
         assert_eq!(progress_line(Step::Volumes, half, Some(whole)), "copying volume     50 %   512.0 MiB of 1.0 GiB");
         assert!(progress_line(Step::Volumes, whole, Some(half)).contains("100 %"));
         assert!(progress_line(Step::Volumes, half, Some(ByteSize::ZERO)).ends_with("512.0 MiB"));
+    }
+
+    #[test]
+    fn a_change_says_from_when_it_holds() {
+        let row = JobRow {
+            id: JobId::generate(),
+            verb: "set-vcpus".into(),
+            vm: "vm0".parse().unwrap(),
+            host: "host0".parse().unwrap(),
+            state: JobState::Running,
+            by: "root".into(),
+            submitted: Default::default(),
+            updated: Default::default(),
+        };
+        let said = |applied, why: Option<&str>| {
+            outcome(&row, &Outcome::Changed { applied, note: "4 processors".into(), why: why.map(str::to_owned) })
+        };
+        assert_eq!(said(Applied::Live, None), "vm0 on host0: 4 processors");
+        assert_eq!(said(Applied::Already, None), "vm0 on host0: 4 processors, as it was already");
+        assert_eq!(
+            said(Applied::AtNextStart, Some("it was started with at most 2")),
+            "vm0 on host0: 4 processors. This holds only after it was switched off and started again (it was started with at most 2)"
+        );
     }
 
     #[test]

@@ -25,8 +25,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     console::Consoles,
     customize::guestfs::Guestfs,
+    guests,
     hypervisor::{Host, Libvirt, accel},
     inventory::{self, Pace},
+    keeper,
     link::{
         Link,
         enrol::{self, Server},
@@ -117,7 +119,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut logs = Logs::new(host.clone(), link.clone());
     let customizer = Arc::new(Guestfs::new(tools.clone(), scratch));
     let means = Means { link: link.clone(), ledger, host, customizer, tools, inventory: inventory.clone() };
-    let runner = Runner::start(means, entries, config.host.jobs, stop.clone());
+    let runner = Runner::start(means.clone(), entries, config.host.jobs, stop.clone());
+    tokio::spawn(guests::run(means.host.clone(), inventory.clone(), inventory.seen(), stop.clone()));
+    tokio::spawn(keeper::run(means, runner.clone(), inventory.seen(), stop.clone()));
     let answers = link.clone();
     let pulse = Pulse {
         link,

@@ -26,12 +26,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-
 use uuid::Uuid;
 
 use crate::{
     hypervisor::{
         Host,
+        agent::Heard,
         happenings::{Happened, Happenings},
         inventory::{Depth, Named, Scanner},
     },
@@ -67,6 +67,7 @@ struct After {
 
 enum Message {
     Changed(DomainName, After),
+    Look(DomainName),
     Resend,
 }
 
@@ -76,9 +77,28 @@ pub struct InventoryHandle {
     messages: mpsc::UnboundedSender<Message>,
     revision: Arc<AtomicU64>,
     accel: watch::Receiver<Accel>,
+    seen: watch::Receiver<Option<Arc<Inventory>>>,
+    scanner: Scanner,
 }
 
 impl InventoryHandle {
+    /// What a guest's agent says of its addresses; whether that is new.
+    #[must_use]
+    pub fn heard(&self, domain: Uuid, addresses: Heard) -> bool {
+        self.scanner.heard(domain, addresses)
+    }
+
+    /// This domain is to be looked at anew, soon.
+    pub fn look_at(&self, domain: DomainName) {
+        let _ = self.messages.send(Message::Look(domain));
+    }
+
+    /// What the last look saw; changes when that does.
+    #[must_use]
+    pub fn seen(&self) -> watch::Receiver<Option<Arc<Inventory>>> {
+        self.seen.clone()
+    }
+
     /// The revision that was sent last and heard; 0 for none.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -130,7 +150,10 @@ pub fn start(
     // Unbounded, for the senders must not wait; a message comes once a job or heartbeat.
     let (messages, receiver) = mpsc::unbounded_channel();
     let revision = Arc::new(AtomicU64::new(0));
-    let handle = InventoryHandle { messages, revision: revision.clone(), accel: accel.clone() };
+    let (see, seen) = watch::channel(None);
+    let scanner = Scanner::new();
+    let handle =
+        InventoryHandle { messages, revision: revision.clone(), accel: accel.clone(), seen, scanner: scanner.clone() };
     let happenings = Happenings::new();
     host.listen(happenings.clone());
     let looker = Looker {
@@ -138,13 +161,14 @@ pub fn start(
         link,
         accel,
         happenings,
-        scanner: Scanner::new(),
+        scanner,
         unsure: true,
         repair: VecDeque::new(),
         sent: None,
         revision,
         next_revision: 1,
         troubled: None,
+        see,
     };
     tokio::spawn(looker.run(receiver, pace, stop));
     handle
@@ -165,6 +189,8 @@ struct Looker {
     revision: Arc<AtomicU64>,
     next_revision: u64,
     troubled: Option<String>,
+    /// For this host's own use, whether the client worker has heard it or not.
+    see: watch::Sender<Option<Arc<Inventory>>>,
 }
 
 /// What one look is to do besides what the hypervisor told of, and what is to be said after it.
@@ -240,6 +266,9 @@ impl Looker {
                 wish.named.names.insert(domain);
                 wish.after.push(after);
             }
+            Message::Look(domain) => {
+                wish.named.names.insert(domain);
+            }
             Message::Resend => self.sent = None,
         }
     }
@@ -267,6 +296,13 @@ impl Looker {
     async fn look(&mut self, depth: Depth, mut after: Vec<After>) -> Result<(), String> {
         let accel = self.accel.borrow_and_update().clone();
         let inventory = self.scanner.scan(&self.host, accel, depth).await.map_err(|error| chain(&error))?;
+        self.see.send_if_modified(|seen| {
+            let modified = seen.as_deref() != Some(&inventory);
+            if modified {
+                *seen = Some(Arc::new(inventory.clone()));
+            }
+            modified
+        });
         if self.sent.as_ref() != Some(&inventory) {
             let revision = self.next_revision;
             self.next_revision += 1;

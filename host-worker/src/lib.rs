@@ -18,14 +18,18 @@
 //! | [`console`] | serial consoles that somebody looks at |
 //! | [`serial_log`] | what serial ports put out, as libvirt keeps it |
 //! | [`tool`] | running external programs |
+//! | [`keeper`] | snapshots that schedules want, and that expire |
+//! | [`guests`] | which addresses guests' agents tell |
 //! | [`inventory`] | telling what the host has |
 //! | [`app`] | puts it together, and takes it down in order |
 
 pub mod app;
 pub mod console;
 pub mod customize;
+pub mod guests;
 pub mod hypervisor;
 pub mod inventory;
+pub mod keeper;
 pub mod link;
 pub mod runner;
 pub mod serial_log;

@@ -87,6 +87,10 @@ mod tests {
             nics: Vec::new(),
             made: None,
             addresses: Vec::new(),
+            console: None,
+            screens: Vec::new(),
+            snapshots: Vec::new(),
+            schedule: None,
         };
         let facts = HostFacts {
             cpus,

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use crate::{
     id::JobId,
-    name::{DomainName, GroupName, PoolName, VolumeName},
+    name::{DomainName, GroupName, PoolName, SnapshotName, VolumeName},
     net::MacAddr,
-    units::ByteSize,
+    units::{ByteSize, Timestamp},
 };
 
 /// The suffix that makes an inactive domain an image to be cloned.
@@ -161,6 +161,9 @@ pub struct Disk {
     /// The file that it is an overlay of.
     #[serde(default)]
     pub backing: Option<String>,
+    /// The files below that one, from the top.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub below: Vec<String>,
     /// Whether the guest may not write to it.
     #[serde(default)]
     pub readonly: bool,
@@ -182,6 +185,57 @@ pub struct Nic {
     /// Its model, such as `virtio`.
     #[serde(default)]
     pub model: Option<String>,
+    /// The addresses that it has, as far as known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Where a running domain's screen is to be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// `vnc`, `spice` …
+    pub kind: String,
+    /// Where, as `address:port` or the path of a socket on the host.
+    pub at: String,
+}
+
+/// A snapshot of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: SnapshotName,
+    /// When it was taken, by the host's clock.
+    pub created: Timestamp,
+    /// Whether the memory of the running domain is in it.
+    pub memory: bool,
+    /// Whether it is the one that the domain was taken or brought back to last.
+    pub current: bool,
+    /// The one before it.
+    #[serde(default)]
+    pub parent: Option<SnapshotName>,
+    /// What a person had to say of it.
+    #[serde(default)]
+    pub description: String,
+    /// Who took it, if Maglica did; a schedule is nobody.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// When the host deletes it.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// Whether the schedule took it.
+    #[serde(default)]
+    pub scheduled: bool,
+}
+
+/// How a host takes snapshots of a domain by itself; kept in the domain's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// From one to the next, in seconds.
+    pub every_s: u32,
+    /// How many are kept.
+    pub keep: u32,
+    /// With the memory, while the domain runs.
+    pub memory: bool,
 }
 
 /// What Maglica wrote into a domain's metadata when it made it.
@@ -226,6 +280,18 @@ pub struct Domain {
     /// Addresses known from DHCP leases or the guest agent.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// The device of its serial console on the host, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
+    /// Its screens, while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub screens: Vec<Screen>,
+    /// Its snapshots, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Snapshot>,
+    /// How the host takes some by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
 }
 
 impl Domain {

@@ -1,7 +1,7 @@
 //! Names, each checked once against its grammar when it arrives; inside, a name is known to be good.
 //!
 //! A name of ours ([`GuestName`], [`HostName`], [`OperatorName`]) is strict. A name that libvirt already holds
-//! ([`DomainName`], [`PoolName`], [`VolumeName`]) may be anything that is safe to show and to hand to libvirt,
+//! ([`DomainName`], [`PoolName`], [`VolumeName`], [`SnapshotName`]) may be anything that is safe to show and to hand to libvirt,
 //! for what an administrator made with other tools is to be seen and used as well.
 
 use std::{borrow::Borrow, fmt, str::FromStr};
@@ -94,6 +94,37 @@ fn check_word(text: &str) -> Result<(), &'static str> {
     }
     if text.len() > WORD_MAX {
         return Err("it is longer than 64 characters");
+    }
+    Ok(())
+}
+
+/// Linux: a path's limit, the final NUL included.
+const PATH_MAX: usize = 4096;
+/// Ours: libvirt's longest, `xvdzzz`, is far shorter.
+const TARGET_MAX: usize = 16;
+
+fn check_path(text: &str) -> Result<(), &'static str> {
+    if !text.starts_with('/') {
+        return Err("it does not begin with '/'");
+    }
+    if text.len() >= PATH_MAX {
+        return Err("it is longer than 4095 bytes");
+    }
+    if text.split('/').any(|part| part == "..") {
+        return Err("it has a part '..'");
+    }
+    if text.chars().any(is_unfit) {
+        return Err("it holds a control character or an invisible one");
+    }
+    Ok(())
+}
+
+fn check_target(text: &str) -> Result<(), &'static str> {
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) || !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err("a disk is named by its device in the machine, such as vda or sdb");
+    }
+    if text.len() > TARGET_MAX {
+        return Err("it is longer than 16 characters");
     }
     Ok(())
 }
@@ -202,6 +233,19 @@ name_type! {
     GroupName, "group name", check_word, lowercase: false
 }
 
+name_type! {
+    /// The name of a snapshot of a domain.
+    SnapshotName, "name of a snapshot", check_libvirt, lowercase: false
+}
+name_type! {
+    /// The name of a disk in its domain, such as `vda`.
+    DiskTarget, "name of a disk", check_target, lowercase: false
+}
+name_type! {
+    /// The absolute path of a file on a host.
+    HostPath, "path on a host", check_path, lowercase: false
+}
+
 impl From<GuestName> for DomainName {
     /// Every host name is a domain name too.
     fn from(name: GuestName) -> Self {
@@ -255,6 +299,17 @@ mod tests {
         }
         for text in ["", " ", "a/b", "..", "a\nb", "a\u{202e}b", "a\u{200b}b"] {
             assert!(DomainName::new(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_absolute_and_climbs_nowhere_and_a_disk_is_a_device() {
+        assert!(HostPath::new("/srv/iso/debian 12.iso").is_ok() && DiskTarget::new("vdb").is_ok());
+        for text in ["", "iso", "/srv/../etc/shadow", "/a\nb", &format!("/{}", "a".repeat(4096))] {
+            assert!(HostPath::new(text).is_err(), "{text:?}");
+        }
+        for text in ["", "/dev/vda", "vd a", "1a", "-f", "vda,vdb"] {
+            assert!(DiskTarget::new(text).is_err(), "{text:?}");
         }
     }
 

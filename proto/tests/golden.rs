@@ -11,6 +11,8 @@
 //! handshake, which is raised only if old and new cannot understand each other.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "golden/change.rs"]
+mod change;
 #[path = "golden/clear.rs"]
 mod clear;
 #[path = "golden/console.rs"]

@@ -17,7 +17,7 @@ use crate::{
 /// Options of `vm clone`.
 #[derive(Debug, Args)]
 pub struct Clone {
-    /// The image to clone.
+    /// The image to clone, or another virtual machine that is off.
     #[arg(long, value_name = "IMAGE")]
     image: DomainName,
     /// The new machine's host name, which becomes its name as well.
@@ -63,7 +63,7 @@ pub struct Clone {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "300", value_parser = input::duration)]
     wait: Option<Duration>,
     /// Print the job's id and do not wait.
-    #[arg(long)]
+    #[arg(long, visible_alias = "no-wait")]
     pub(super) detach: bool,
 }
 

@@ -25,6 +25,7 @@ pub mod log;
 mod manual;
 pub mod operator;
 pub mod ping;
+pub mod snapshot;
 mod status;
 mod version;
 pub mod vm;
@@ -88,6 +89,9 @@ pub enum Command {
     /// Virtual machines.
     #[command(subcommand)]
     Vm(vm::Vm),
+    /// Snapshots of virtual machines.
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
     /// Hosts.
     #[command(subcommand)]
     Host(host::Host),
@@ -136,6 +140,7 @@ impl Command {
         match self {
             Self::Image(command) => command.run(app).await,
             Self::Vm(command) => command.run(app).await,
+            Self::Snapshot(command) => command.run(app).await,
             Self::Host(command) => command.run(app).await,
             Self::Job(command) => command.run(app).await,
             Self::Log(command) => command.run(app).await,

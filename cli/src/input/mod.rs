@@ -3,6 +3,7 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `mod` | a name that is given bare or by option; durations |
+//! | [`pattern`] | patterns for names |
 //! | [`ssh_key`] | public keys, and that none of them is a private one |
 //! | [`password`] | root's password: read from a file, hashed, never sent |
 //! | [`network`] | a static address that makes sense |
@@ -13,6 +14,7 @@ use crate::error::Error;
 
 pub mod network;
 pub mod password;
+pub mod pattern;
 pub mod ssh_key;
 
 /// A key file or password file is far smaller; the bound keeps a wrong file (an image, a device) from being read.

@@ -17,16 +17,25 @@ impl Table {
     /// A table with these headings.
     #[must_use]
     pub fn new<const N: usize>(headings: [&str; N]) -> Self {
-        Self { rows: vec![headings.map(str::to_owned).to_vec()] }
+        Self::with(headings)
+    }
+
+    /// A table with as many columns as there are headings.
+    #[must_use]
+    pub fn with<'a>(headings: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { rows: vec![headings.into_iter().map(str::to_owned).collect()] }
     }
 
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(
-            cells
-                .map(|cell| if cell.is_empty() { "-".to_owned() } else { super::clean(&cell).replace('\n', " ") })
-                .to_vec(),
-        );
+        self.push(cells);
+    }
+
+    /// Adds a row of as many cells as there are columns.
+    pub fn push(&mut self, cells: impl IntoIterator<Item = String>) {
+        let plain =
+            |cell: String| if cell.is_empty() { "-".to_owned() } else { super::clean(&cell).replace('\n', " ") };
+        self.rows.push(cells.into_iter().map(plain).collect());
     }
 
     /// The text, as wide as stdout allows if that is a terminal.

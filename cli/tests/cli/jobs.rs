@@ -137,6 +137,10 @@ fn machine(name: &DomainName) -> VmView {
         nics: Vec::new(),
         made: None,
         addresses: Vec::new(),
+        console: None,
+        screens: Vec::new(),
+        snapshots: Vec::new(),
+        schedule: None,
     };
     VmView { host: "host0.example.jp".parse().unwrap(), presence: Presence::Up, age_ms: 0, domain }
 }

@@ -69,7 +69,7 @@ fn a_name_is_wanted_once() {
     ] {
         place.run(&words).exits(2).says("is missing: give it bare or as --");
     }
-    place.run(&["vm", "start", "a", "--name=b"]).exits(2).says("two different names are given: a and --name=b");
+    place.run(&["vm", "show", "a", "--name=b"]).exits(2).says("two different names are given: a and --name=b");
     place.run(&["job", "show", "17"]).exits(2).says("is not a job id");
 }
 

@@ -144,6 +144,7 @@ mod tests {
             capacity: None,
             allocation: None,
             backing: backing.map(str::to_owned),
+            below: Vec::new(),
             readonly: false,
             trouble: None,
         };
@@ -165,6 +166,10 @@ mod tests {
             nics: Vec::new(),
             made: image.map(made),
             addresses: Vec::new(),
+            console: None,
+            screens: Vec::new(),
+            snapshots: Vec::new(),
+            schedule: None,
         }
     }
 

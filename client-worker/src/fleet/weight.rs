@@ -4,7 +4,7 @@ use std::mem::size_of;
 
 use maglica_proto::{
     change::Change,
-    inventory::{Disk, Domain, Inventory, Nic, Pool},
+    inventory::{Disk, Domain, Inventory, Nic, Pool, Screen, Snapshot},
 };
 
 /// How much one host's inventory may take: some 30,000 ordinary domains. While a new one comes in, the old one is there too.
@@ -35,18 +35,29 @@ fn domain(domain: &Domain) -> usize {
     let disks: usize = domain.disks.iter().map(disk).sum();
     let nics: usize = domain.nics.iter().map(nic).sum();
     let addresses = size_of_val(domain.addresses.as_slice());
-    size_of::<Domain>() + domain.name.as_str().len() + made + disks + nics + addresses
+    let screen = |screen: &Screen| size_of::<Screen>() + screen.kind.len() + screen.at.len();
+    let shown = text(domain.console.as_ref()) + domain.screens.iter().map(screen).sum::<usize>();
+    let snapshots: usize = domain.snapshots.iter().map(snapshot).sum();
+    size_of::<Domain>() + domain.name.as_str().len() + made + disks + nics + addresses + shown + snapshots
 }
 
 fn disk(disk: &Disk) -> usize {
     let names = disk.pool.as_ref().map_or(0, |pool| pool.as_str().len())
         + disk.volume.as_ref().map_or(0, |volume| volume.as_str().len());
-    let texts = text(disk.path.as_ref()) + text(disk.backing.as_ref()) + text(disk.trouble.as_ref());
+    let below: usize = disk.below.iter().map(|path| size_of::<String>() + path.len()).sum();
+    let texts = text(disk.path.as_ref()) + text(disk.backing.as_ref()) + text(disk.trouble.as_ref()) + below;
     size_of::<Disk>() + disk.target.len() + disk.format.len() + names + texts
 }
 
 fn nic(nic: &Nic) -> usize {
-    size_of::<Nic>() + nic.kind.len() + text(nic.source.as_ref()) + text(nic.model.as_ref())
+    let addresses = size_of_val(nic.addresses.as_slice());
+    size_of::<Nic>() + nic.kind.len() + text(nic.source.as_ref()) + text(nic.model.as_ref()) + addresses
+}
+
+fn snapshot(snapshot: &Snapshot) -> usize {
+    let parent = snapshot.parent.as_ref().map_or(0, |parent| parent.as_str().len());
+    let texts = snapshot.description.len() + text(snapshot.by.as_ref());
+    size_of::<Snapshot>() + snapshot.name.as_str().len() + parent + texts
 }
 
 fn text(text: Option<&String>) -> usize {

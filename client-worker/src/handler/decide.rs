@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use maglica_proto::{
     fault::{Code, Fault},
-    job::{JobSpec, Task, VmRef, VmTask},
-    name::HostName,
+    job::{JobSpec, Task, VmChange, VmRef, VmTask},
+    name::{DomainName, HostName},
 };
 
 use super::place;
@@ -54,6 +54,15 @@ pub(super) fn decide(
             existing(fleet, vm, Task::Remove)
         }
         JobSpec::Image(spec) => image::decide(fleet, spec),
+        JobSpec::Change { vm, change } => {
+            if let VmChange::Rename { to } = change {
+                check_free(fleet, &to.clone().into(), Some(vm))?;
+            }
+            existing(fleet, vm, |vm| Task::Change { vm, change: change.clone() })
+        }
+        JobSpec::Snapshot { vm, snapshot } => {
+            existing(fleet, vm, |vm| Task::Snapshot { vm, snapshot: snapshot.clone(), by })
+        }
     }
 }
 
@@ -62,4 +71,16 @@ fn existing(fleet: &FleetState, vm: &VmRef, task: impl FnOnce(VmTask) -> Task) -
     let host = entry.enrolled.name.clone();
     let why = vec![format!("{} is on {host}", vm.name)];
     Ok(Decision { task: task(VmTask { name: domain.name.clone(), uuid: domain.uuid }), host, why })
+}
+
+/// Whether no machine has this name, but perhaps the one that asks for it and has it.
+fn check_free(fleet: &FleetState, name: &DomainName, of: Option<&VmRef>) -> Result<(), Fault> {
+    let own = of.is_some_and(|vm| vm.name == *name);
+    match fleet.hosts().find(|entry| !own && entry.domain(name).is_some()) {
+        Some(entry) => {
+            let message = format!("{name} exists already on host {}", entry.enrolled.name);
+            Err(Fault::new(Code::Conflict, message).about(name.to_string()))
+        }
+        None => Ok(()),
+    }
 }

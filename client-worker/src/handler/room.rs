@@ -23,10 +23,7 @@ pub(super) fn jobs(rows: &mut [JobRow]) {
 pub(crate) fn brief(row: &mut JobRow) {
     match &mut row.state {
         JobState::Failed { fault } | JobState::Cancelled { fault } => {
-            if let Some((at, _)) = fault.message.char_indices().nth(SENTENCE) {
-                fault.message.truncate(at);
-                fault.message.push('…');
-            }
+            shorten(&mut fault.message);
             (fault.object, fault.similar, fault.left) = (None, Vec::new(), Vec::new());
         }
         JobState::Succeeded {
@@ -34,12 +31,23 @@ pub(crate) fn brief(row: &mut JobRow) {
         } => {
             (*volumes, *kept) = (Vec::new(), Vec::new());
         }
+        JobState::Succeeded { outcome: Outcome::Changed { note, why, .. } } => {
+            shorten(note);
+            why.as_mut().map(shorten);
+        }
         JobState::Succeeded { .. }
         | JobState::Queued
         | JobState::Offered
         | JobState::Running
         | JobState::Cancelling
         | JobState::Lost => {}
+    }
+}
+
+fn shorten(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(SENTENCE) {
+        text.truncate(at);
+        text.push('…');
     }
 }
 

@@ -7,7 +7,7 @@ use maglica_proto::{
     change::Change,
     fault::{Code, Fault},
     host::{Heartbeat, HostRequest},
-    inventory::{Accel, Disk, Domain, HostFacts, Inventory, Nic, Pool},
+    inventory::{Accel, Disk, Domain, HostFacts, Inventory, Nic, Pool, Screen, Snapshot},
     job::{GuestAnswer, HostEvent, HostEventKind, ImageOutcome, Outcome},
     text::{REPLACEMENT, is_unfit},
 };
@@ -145,15 +145,28 @@ fn domain(domain: &mut Domain) -> bool {
             | line(&mut disk.format, WORD)
             | perhaps(&mut disk.path, LINE)
             | perhaps(&mut disk.backing, LINE)
+            | at_most(&mut disk.below, PER_DOMAIN)
+            | all(&mut disk.below, |path| line(path, LINE))
             | perhaps(&mut disk.trouble, LINE)
     };
-    let nic =
-        |nic: &mut Nic| line(&mut nic.kind, WORD) | perhaps(&mut nic.source, WORD) | perhaps(&mut nic.model, WORD);
+    let nic = |nic: &mut Nic| {
+        line(&mut nic.kind, WORD)
+            | perhaps(&mut nic.source, WORD)
+            | perhaps(&mut nic.model, WORD)
+            | at_most(&mut nic.addresses, PER_DOMAIN)
+    };
+    let screen = |screen: &mut Screen| line(&mut screen.kind, WORD) | line(&mut screen.at, LINE);
+    let snapshot = |snapshot: &mut Snapshot| lines(&mut snapshot.description, NOTE) | perhaps(&mut snapshot.by, WORD);
     at_most(&mut domain.disks, PER_DOMAIN)
         | at_most(&mut domain.nics, PER_DOMAIN)
         | at_most(&mut domain.addresses, PER_DOMAIN)
         | all(&mut domain.disks, disk)
         | all(&mut domain.nics, nic)
+        | perhaps(&mut domain.console, LINE)
+        | at_most(&mut domain.screens, PER_DOMAIN)
+        | all(&mut domain.screens, screen)
+        | at_most(&mut domain.snapshots, PER_DOMAIN)
+        | all(&mut domain.snapshots, snapshot)
         | domain.made.as_mut().is_some_and(|made| line(&mut made.by, WORD))
 }
 
@@ -188,6 +201,9 @@ fn outcome(outcome: &mut Outcome) -> bool {
                 | all(volumes, |volume| line(volume, LINE))
                 | at_most(kept, LINES)
                 | all(kept, |disk| line(disk, LINE))
+        }
+        Outcome::Changed { applied: _, note, why } => {
+            lines(note, NOTE) | why.as_mut().is_some_and(|why| lines(why, NOTE))
         }
         Outcome::Cloned { .. }
         | Outcome::Started { .. }

@@ -437,7 +437,13 @@ fn forget_secrets(spec: &mut JobSpec) {
                 customization.root_password_hash = None;
             }
         }
-        JobSpec::Start(_) | JobSpec::Stop { .. } | JobSpec::Destroy(_) | JobSpec::Remove(_) | JobSpec::Image(_) => {}
+        JobSpec::Start(_)
+        | JobSpec::Stop { .. }
+        | JobSpec::Destroy(_)
+        | JobSpec::Remove(_)
+        | JobSpec::Change { .. }
+        | JobSpec::Snapshot { .. }
+        | JobSpec::Image(_) => {}
     }
 }
 

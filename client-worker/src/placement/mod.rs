@@ -96,7 +96,13 @@ impl Coming {
                 disk: task.disk.map(|disk| (disk, task.spec.pool.clone())),
                 macs: task.macs.clone(),
             }),
-            Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) | Task::Image(_) => None,
+            Task::Start(_)
+            | Task::Stop { .. }
+            | Task::Destroy(_)
+            | Task::Remove(_)
+            | Task::Change { .. }
+            | Task::Snapshot { .. }
+            | Task::Image(_) => None,
         }
     }
 }

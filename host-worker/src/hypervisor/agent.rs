@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use maglica_proto::job::GuestAnswer;
+use maglica_proto::{job::GuestAnswer, net::MacAddr};
 use serde::Deserialize;
 
 use super::domain_xml::guest_address;
@@ -28,6 +28,8 @@ struct HostNameAnswer {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct InterfaceAnswer {
+    #[serde(default)]
+    hardware_address: Option<String>,
     #[serde(default)]
     ip_addresses: Vec<AddressAnswer>,
 }
@@ -55,6 +57,26 @@ pub fn read(name: &str, interfaces: &str) -> Result<GuestAnswer, serde_json::Err
     let plain = |c: char| if c.is_ascii_graphic() { c } else { '?' };
     let hostname = name.value.host_name.chars().take(HOST_NAME_MAX).map(plain).collect();
     Ok(GuestAnswer::Up { hostname, addresses })
+}
+
+/// The addresses of a guest's interfaces as it has them, by the interface's own address.
+pub type Heard = Vec<(MacAddr, Vec<IpAddr>)>;
+
+/// Reads the answer to `guest-network-get-interfaces`.
+///
+/// # Errors
+/// If it is something else.
+pub fn interfaces(text: &str) -> Result<Heard, serde_json::Error> {
+    let interfaces: Answer<Vec<InterfaceAnswer>> = serde_json::from_str(text)?;
+    let mut left = ADDRESSES_MAX;
+    let heard = interfaces.value.iter().filter_map(|interface| {
+        let mac = interface.hardware_address.as_ref()?.parse().ok()?;
+        let addresses = interface.ip_addresses.iter().filter_map(|address| guest_address(&address.ip_address));
+        let addresses: Vec<IpAddr> = addresses.take(left).collect();
+        left -= addresses.len();
+        (!addresses.is_empty()).then_some((mac, addresses))
+    });
+    Ok(heard.collect())
 }
 
 #[cfg(test)]
@@ -91,5 +113,7 @@ mod tests {
             }
         );
         assert!(read("{}", interfaces).is_err());
+        let heard = vec![("52:54:00:6b:3c:58".parse().unwrap(), vec!["192.168.122.50".parse().unwrap()])];
+        assert_eq!(super::interfaces(interfaces).unwrap(), heard, "by interface, and none without an address");
     }
 }

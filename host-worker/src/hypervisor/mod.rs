@@ -2,17 +2,21 @@
 //!
 //! [`Hypervisor`] is the trait, with calls that block; [`libvirt`] is the implementation. Nobody else calls them from async
 //! code but through [`Host`], which moves each call off the async threads, bounds how many there are, and gives each a time
-//! limit after which its outcome is *unknown*. Reading and writing domain XML is [`domain_xml`]'s, what the host has is
+//! limit after which its outcome is *unknown*. What can be changed about a domain is [`Change`], its snapshots are
+//! [`Snapshots`]. Reading and writing domain XML is [`domain_xml`]'s, what the host has is
 //! [`inventory`]'s, what it tells by itself [`happenings`]', whether KVM works is [`accel`]'s, what a guest's agent answers is [`agent`]'s. What a job does with all this is not here.
 
 pub mod accel;
 pub mod agent;
+mod change;
 pub mod domain_xml;
 mod error;
 pub mod happenings;
 mod host;
 pub mod inventory;
 mod libvirt;
+mod snapshot;
+pub mod snapshot_xml;
 pub mod storage_xml;
 
 use std::{net::IpAddr, path::PathBuf};
@@ -22,9 +26,11 @@ use uuid::Uuid;
 
 use self::happenings::Happenings;
 pub use self::{
+    change::Change,
     error::HypervisorError,
     host::{CALL_LIMIT, Host, LOOK_LIMIT},
     libvirt::{Libvirt, uri},
+    snapshot::Snapshots,
 };
 
 /// What the hypervisor says of the host.
@@ -117,7 +123,7 @@ pub enum Nvram {
 /// Every call fails with a [`HypervisorError`]: `NotFound` if its object is not there, `Down` if the hypervisor does not
 /// answer and nothing was done, `Unknown` if it fell silent in the middle of a change, `Refused` with its own words otherwise.
 #[expect(clippy::missing_errors_doc, reason = "the errors are the same for every call and said above")]
-pub trait Hypervisor: Send + Sync {
+pub trait Hypervisor: Change + Snapshots + Send + Sync {
     /// What programs that talk to it themselves are to connect to.
     fn uri(&self) -> &str;
     /// From here on tells of what happens, on every connection that it will have; says so if it cannot.
@@ -148,8 +154,8 @@ pub trait Hypervisor: Send + Sync {
     fn destroy(&self, uuid: Uuid) -> Result<(), HypervisorError>;
     /// Sends a command to its guest agent, in JSON, and waits for the answer for at most `limit_s` seconds.
     fn agent(&self, uuid: Uuid, command: &str, limit_s: i32) -> Result<String, HypervisorError>;
-    /// The addresses that the host's own DHCP servers gave it.
-    fn lease_addresses(&self, uuid: Uuid) -> Result<Vec<IpAddr>, HypervisorError>;
+    /// The addresses that the host's own DHCP servers gave it, each with that of the interface that has it.
+    fn lease_addresses(&self, uuid: Uuid) -> Result<Vec<(String, IpAddr)>, HypervisorError>;
     /// All storage pools.
     fn pools(&self) -> Result<Vec<PoolRow>, HypervisorError>;
     /// One storage pool.

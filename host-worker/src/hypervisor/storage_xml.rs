@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use maglica_proto::units::ByteSize;
 use roxmltree::{Document, Node};
+use xmltree::{Element, XMLNode};
 
 use super::VolumeRow;
 
@@ -65,6 +66,35 @@ pub fn volume(pool: &str, xml: &str) -> Result<VolumeRow, StorageXmlError> {
     })
 }
 
+/// The description of an empty volume that is to be made. Nothing of it is allocated beforehand.
+#[must_use]
+pub fn new_volume(name: &str, format: &str, size: ByteSize) -> String {
+    let text = |tag: &str, text: String| {
+        let mut element = Element::new(tag);
+        element.children.push(XMLNode::Text(text));
+        element
+    };
+    let mut volume = Element::new("volume");
+    let mut target = Element::new("target");
+    let mut kind = Element::new("format");
+    kind.attributes.insert("type".to_owned(), format.to_owned());
+    target.children.push(XMLNode::Element(kind));
+    let bytes = |tag: &str, size: ByteSize| {
+        let mut element = text(tag, size.as_bytes().to_string());
+        element.attributes.insert("unit".to_owned(), "bytes".to_owned());
+        element
+    };
+    let capacity = bytes("capacity", size);
+    let allocation = bytes("allocation", ByteSize::ZERO);
+    for child in [text("name", name.to_owned()), capacity, allocation, target] {
+        volume.children.push(XMLNode::Element(child));
+    }
+    let mut out = Vec::new();
+    // Writing to memory does not fail.
+    let _ = volume.write(&mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// The host's architecture and the program that runs guests of it, of libvirt's capabilities.
 ///
 /// # Errors
@@ -124,6 +154,16 @@ mod tests {
             <guest><os_type>hvm</os_type><arch name='x86_64'><emulator>/usr/libexec/qemu-kvm</emulator></arch></guest>
             </capabilities>";
         assert_eq!(capabilities(xml).unwrap(), ("x86_64".to_owned(), Some(PathBuf::from("/usr/libexec/qemu-kvm"))));
+    }
+
+    #[test]
+    fn a_new_volume_is_described_with_its_size_in_bytes_and_its_name_escaped() {
+        let xml = new_volume("a<b&c", "qcow2", ByteSize::mib(3));
+        let document = Document::parse(&xml).unwrap();
+        let root = document.root_element();
+        assert_eq!(text_at(root, &["name"]), Some("a<b&c"));
+        assert_eq!(text_at(root, &["capacity"]), Some("3145728"));
+        assert_eq!(child(child(root, "target").unwrap(), "format").unwrap().attribute("type"), Some("qcow2"));
     }
 
     #[test]

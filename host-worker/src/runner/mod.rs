@@ -4,9 +4,10 @@
 //! offer ─▶ asking (in the ledger) ─▶ granted ─▶ waiting ─▶ running ─▶ ended ─▶ reported ─▶ acknowledged
 //!            └─ denied: forgotten      after a restart: recovered, then as running
 //! ```
-//! [`ledger`] is what survives a crash, [`journal`] a job's part of it; [`reporter`] says what happens. One task owns who runs; the [`Runner`] handle
+//! [`ledger`] is what survives a crash, [`journal`] a job's part of it, [`claim`] keeps jobs from a machine; [`reporter`] says what happens. One task owns who runs; the [`Runner`] handle
 //! tells it things and never waits.
 
+mod claim;
 mod journal;
 pub mod ledger;
 mod reporter;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
+pub use self::claim::Claim;
 use self::{
     journal::JobJournal,
     ledger::{Entry, Ledger, Stage},
@@ -49,6 +51,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// The longest.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
+#[derive(Debug)]
 enum Message {
     Offer(Box<Offer>),
     Cancel(JobId),
@@ -59,6 +62,8 @@ enum Message {
     Forgotten(JobId),
     Ended(JobId),
     Acknowledged(JobId),
+    Claim(DomainName, oneshot::Sender<JobId>),
+    Release(JobId),
 }
 
 /// The handle.
@@ -242,6 +247,18 @@ impl Owner {
             Message::Acknowledged(id) => {
                 self.jobs.remove(&id);
             }
+            // No answer is a no; a claim that nobody waits for any more is none.
+            Message::Claim(vm, reply) if !self.busy.contains_key(&vm) => {
+                let id = JobId::generate();
+                if reply.send(id).is_ok() {
+                    self.busy.insert(vm, id);
+                }
+            }
+            Message::Claim(..) => {}
+            Message::Release(id) => {
+                self.busy.retain(|_, by| *by != id);
+                self.start_waiting();
+            }
         }
     }
 
@@ -362,9 +379,13 @@ impl Owner {
                 // Only what makes a machine needs to know, and a libvirt that is away would be waited for.
                 let accel = match &task {
                     Task::Clone(_) => means.inventory.accel().await,
-                    Task::Start(_) | Task::Stop { .. } | Task::Destroy(_) | Task::Remove(_) | Task::Image(_) => {
-                        Accel::Unknown
-                    }
+                    Task::Start(_)
+                    | Task::Stop { .. }
+                    | Task::Destroy(_)
+                    | Task::Remove(_)
+                    | Task::Change { .. }
+                    | Task::Snapshot { .. }
+                    | Task::Image(_) => Accel::Unknown,
                 };
                 let context = TaskContext {
                     job: id,

@@ -8,10 +8,12 @@
 //! Who grants jobs, keeps the ledger and reports is the runner; it hands in a [`Journal`]. Every task can be begun again after
 //! a crash by [`recover`], which asks libvirt what is so rather than trusting what was meant.
 
+mod change;
 mod clone;
 mod image;
 mod power;
 mod remove;
+mod snapshot;
 mod step;
 mod trail;
 mod undo;
@@ -23,6 +25,7 @@ use maglica_proto::{
     id::JobId,
     inventory::Accel,
     job::{HostEventKind, Outcome, Step, Task, VmTask},
+    name::SnapshotName,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +33,7 @@ pub use self::undo::Undo;
 use self::{remove::Subject, trail::Trail};
 use crate::{
     customize::Customizer,
-    hypervisor::{DomainRow, Host},
+    hypervisor::{DomainRow, Host, snapshot_xml::Mark},
     tool::{ToolError, ToolPaths},
 };
 
@@ -101,7 +104,26 @@ pub async fn run(task: &Task, cx: &TaskContext) -> Result<Outcome, Fault> {
         Task::Destroy(vm) => power::destroy(vm, cx).await,
         Task::Remove(vm) => remove::run(Subject::Machine, vm, cx).await,
         Task::Image(task) => Box::pin(image::run(task, cx)).await,
+        Task::Change { vm, change } => Box::pin(change::run(vm, change, &[], cx)).await,
+        Task::Snapshot { vm, snapshot, by } => Box::pin(snapshot::run(vm, snapshot, by, cx)).await,
     }
+}
+
+/// Takes a snapshot by the machine's own schedule.
+///
+/// # Errors
+/// As [`run`].
+pub async fn scheduled_snapshot(vm: &VmTask, name: &str, memory: bool, cx: &TaskContext) -> Result<Outcome, Fault> {
+    let mark = Mark { scheduled: true, ..Mark::default() };
+    Box::pin(snapshot::create(vm, &snapshot::New { name, description: "", memory, mark }, cx)).await
+}
+
+/// Deletes a snapshot whose time is over.
+///
+/// # Errors
+/// As [`run`].
+pub async fn delete_snapshot(vm: &VmTask, name: &SnapshotName, cx: &TaskContext) -> Result<Outcome, Fault> {
+    Box::pin(snapshot::delete(vm, name, cx)).await
 }
 
 /// Brings a task to an end that was interrupted: `done` are the steps that were finished, `undo` what was written down, in order.
@@ -120,6 +142,14 @@ pub async fn recover(task: &Task, done: &[Step], undo: &[Undo], cx: &TaskContext
         Task::Image(task) => Box::pin(image::recover(task, done, undo, cx, decide)).await,
         Task::Start(vm) => go_on(task, vm, true, cx, decide).await,
         Task::Stop { vm, .. } | Task::Destroy(vm) => go_on(task, vm, false, cx, decide).await,
+        Task::Change { vm, change } => {
+            decide("look how far it came, and go on");
+            Box::pin(change::recover(vm, change, done, undo, cx)).await
+        }
+        Task::Snapshot { vm, snapshot, by } => {
+            decide("look how far it came, and go on");
+            Box::pin(snapshot::recover(vm, snapshot, by, done, cx)).await
+        }
     }
 }
 

@@ -59,9 +59,11 @@ impl Subject {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Plan {
-    delete: Vec<(String, String)>,
-    kept: Vec<String>,
+pub(super) struct Plan {
+    /// The volumes that can be deleted, by pool and name.
+    pub(super) delete: Vec<(String, String)>,
+    /// The disks that are left alone, each with the reason.
+    pub(super) kept: Vec<String>,
     /// Those of `kept` that others use.
     used: Vec<String>,
 }
@@ -240,6 +242,16 @@ fn read(hypervisor: &dyn Hypervisor, uuid: Uuid) -> Result<Description, Hypervis
     })
 }
 
+/// Decides about one disk of a machine.
+pub(super) fn of_one_disk(
+    hypervisor: &dyn Hypervisor,
+    own: &Description,
+    disk: &DiskXml,
+) -> Result<Plan, HypervisorError> {
+    let seen = survey(hypervisor, own.uuid)?;
+    Ok(plan(&Description { disks: vec![disk.clone()], ..own.clone() }, &seen.others, &seen.volumes))
+}
+
 fn survey(hypervisor: &dyn Hypervisor, own: Uuid) -> Result<Seen, HypervisorError> {
     let mut volumes = Vec::new();
     for pool in hypervisor.pools()?.iter().filter(|pool| pool.active) {
@@ -359,6 +371,7 @@ mod tests {
             nvram: None,
             made: None,
             marked_image: false,
+            schedule: None,
         }
     }
 

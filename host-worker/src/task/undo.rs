@@ -9,7 +9,10 @@ use uuid::Uuid;
 
 use super::{TaskContext, file_in};
 use crate::{
-    hypervisor::{CALL_LIMIT, HypervisorError, Nvram, domain_xml},
+    hypervisor::{
+        CALL_LIMIT, HypervisorError, Nvram,
+        domain_xml::{self, Source},
+    },
     storage::volumes::{self, DELETE_LIMIT, FileId},
 };
 
@@ -50,6 +53,15 @@ pub enum Undo {
         /// Where it is.
         path: String,
     },
+    /// Delete the volume that the job made, whose name has its id in it, unless the domain has it as a disk.
+    DeleteUnattached {
+        /// The domain's UUID.
+        uuid: Uuid,
+        /// The pool.
+        pool: String,
+        /// The volume.
+        volume: String,
+    },
     /// A volume that the job deletes, which cannot be taken back: remembered, so that it can be told after a crash.
     Deleted {
         /// The pool.
@@ -65,7 +77,9 @@ impl fmt::Display for Undo {
             Self::UndefinePartial { name } => write!(f, "unfinished domain {name}"),
             Self::UndefineDomain { name, .. } => write!(f, "definition of domain {name}"),
             Self::DestroyDomain { name, .. } => write!(f, "running domain {name}"),
-            Self::DeleteVolume { pool, volume, .. } => write!(f, "volume {volume} in pool {pool}"),
+            Self::DeleteVolume { pool, volume, .. } | Self::DeleteUnattached { pool, volume, .. } => {
+                write!(f, "volume {volume} in pool {pool}")
+            }
             Self::RemoveFile { path } => write!(f, "file {path}"),
             Self::Deleted { pool, volume } => write!(f, "deletion of volume {volume} in pool {pool}"),
         }
@@ -84,6 +98,7 @@ impl Undo {
             }
             Self::DeleteVolume { pool, volume, file: Some(file) } => delete_own(cx, pool, volume, *file).await,
             Self::RemoveFile { path } => remove_file(path),
+            Self::DeleteUnattached { uuid, pool, volume } => delete_unattached(cx, *uuid, pool, volume).await,
             Self::Deleted { .. } => Ok(false),
         };
         match result {
@@ -143,6 +158,23 @@ async fn delete_own(cx: &TaskContext, pool: &str, volume: &str, file: FileId) ->
         Err(error) if error.is_not_found() => remove_path(&path),
         other => other.map(|()| true),
     }
+}
+
+/// A definition may have come to be though its answer was lost.
+async fn delete_unattached(cx: &TaskContext, uuid: Uuid, pool: &str, volume: &str) -> Result<bool, HypervisorError> {
+    let (in_pool, name) = (pool.to_owned(), volume.to_owned());
+    let attached = cx
+        .host
+        .look(format!("looking whether domain {uuid} has {volume}"), move |hypervisor| {
+            let path = hypervisor.volume(&in_pool, &name)?.path;
+            let found = domain_xml::read(&hypervisor.domain_xml(uuid)?);
+            Ok(found.is_ok_and(|domain| domain.disks.iter().any(|disk| disk.source == Source::Path(path.clone()))))
+        })
+        .await?;
+    if attached {
+        return Ok(false);
+    }
+    volumes::delete(&cx.host, pool, volume, DELETE_LIMIT).await.map(|()| true)
 }
 
 fn remove_file(path: &str) -> Result<bool, HypervisorError> {

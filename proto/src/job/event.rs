@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::ImageOutcome;
+use super::{Applied, ImageOutcome};
 use crate::{
     fault::Fault,
     name::HostName,
@@ -34,6 +34,12 @@ pub enum Step {
     Remove,
     /// The domain's metadata say whether it is an image.
     Mark,
+    /// The machine is asked or made to start anew, to stand still or to go on.
+    Power,
+    /// The machine's definition, and what runs, are changed.
+    Change,
+    /// A snapshot is taken, gone back to or deleted.
+    Snapshot,
     /// A step of a newer version.
     #[serde(other)]
     Other,
@@ -53,6 +59,9 @@ impl Step {
             Self::Stop => "stop",
             Self::Remove => "remove",
             Self::Mark => "mark",
+            Self::Power => "power",
+            Self::Change => "change",
+            Self::Snapshot => "snapshot",
             Self::Other => "other",
         }
     }
@@ -157,6 +166,16 @@ pub enum Outcome {
     },
     /// Something about an image.
     Image(ImageOutcome),
+    /// It is changed.
+    Changed {
+        /// From when on that holds.
+        applied: Applied,
+        /// What holds, such as `vdb is a new disk of 20.0 GiB (default/vm0-vdb.qcow2)`.
+        note: String,
+        /// Why not at once, where it takes a restart.
+        #[serde(default)]
+        why: Option<String>,
+    },
 }
 
 /// What the running guest said of itself.

@@ -8,6 +8,7 @@
 //! ```
 //! The transitions themselves are policy of the client worker; here is only what is spoken of.
 
+mod change;
 mod event;
 mod image;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::{
+    change::{Applied, BootDevice, IsoSource, SnapshotChange, VmChange},
     event::{GuestAnswer, HostEvent, HostEventKind, JobEvent, JobEventKind, JobState, Outcome, Step},
     image::{ImageOutcome, ImageSpec, ImageTask},
 };
@@ -50,6 +52,22 @@ pub enum JobSpec {
     Remove(VmRef),
     /// Something about an image.
     Image(ImageSpec),
+    /// Change it.
+    Change {
+        /// Which.
+        #[serde(flatten)]
+        vm: VmRef,
+        /// What about it.
+        change: VmChange,
+    },
+    /// Do something about its snapshots.
+    Snapshot {
+        /// Which machine.
+        #[serde(flatten)]
+        vm: VmRef,
+        /// What.
+        snapshot: SnapshotChange,
+    },
 }
 
 /// A virtual machine that exists.
@@ -127,9 +145,27 @@ impl JobSpec {
     pub fn vm(&self) -> DomainName {
         match self {
             Self::Clone(spec) => spec.name.clone().into(),
-            Self::Start(vm) | Self::Stop { vm, .. } | Self::Destroy(vm) | Self::Remove(vm) => vm.name.clone(),
+            Self::Start(vm)
+            | Self::Stop { vm, .. }
+            | Self::Destroy(vm)
+            | Self::Remove(vm)
+            | Self::Change { vm, .. }
+            | Self::Snapshot { vm, .. } => vm.name.clone(),
             Self::Image(spec) => spec.name().clone(),
         }
+    }
+
+    /// All names that the job takes for itself while it lives: that of its machine, and the one that it is to have.
+    #[must_use]
+    pub fn names(&self) -> Vec<DomainName> {
+        let mut names = vec![self.vm()];
+        if let Self::Change { change: VmChange::Rename { to }, .. } = self {
+            let to = DomainName::from(to.clone());
+            if !names.contains(&to) {
+                names.push(to);
+            }
+        }
+        names
     }
 
     /// The verb for tables.
@@ -142,6 +178,8 @@ impl JobSpec {
             Self::Destroy(_) => "destroy",
             Self::Remove(_) => "remove",
             Self::Image(spec) => spec.verb(),
+            Self::Change { change, .. } => change.verb(),
+            Self::Snapshot { snapshot, .. } => snapshot.verb(),
         }
     }
 }
@@ -170,6 +208,24 @@ pub enum Task {
     Remove(VmTask),
     /// Something about an image.
     Image(ImageTask),
+    /// Change.
+    Change {
+        /// Which.
+        #[serde(flatten)]
+        vm: VmTask,
+        /// What about it.
+        change: VmChange,
+    },
+    /// Snapshots.
+    Snapshot {
+        /// Of which.
+        #[serde(flatten)]
+        vm: VmTask,
+        /// What.
+        snapshot: SnapshotChange,
+        /// Who asked; kept with the snapshot.
+        by: String,
+    },
 }
 
 impl Task {
@@ -178,7 +234,12 @@ impl Task {
     pub fn vm(&self) -> DomainName {
         match self {
             Self::Clone(task) => task.spec.name.clone().into(),
-            Self::Start(vm) | Self::Stop { vm, .. } | Self::Destroy(vm) | Self::Remove(vm) => vm.name.clone(),
+            Self::Start(vm)
+            | Self::Stop { vm, .. }
+            | Self::Destroy(vm)
+            | Self::Remove(vm)
+            | Self::Change { vm, .. }
+            | Self::Snapshot { vm, .. } => vm.name.clone(),
             Self::Image(task) => task.name().clone(),
         }
     }

@@ -17,7 +17,7 @@ use maglica_proto::{
 };
 use uuid::Uuid;
 
-use super::image;
+use super::{change, image};
 
 /// Says of each variant that it has a fixture. Without a wildcard, so that a new variant asks for one.
 macro_rules! covers {
@@ -134,16 +134,22 @@ pub(crate) fn job_specs() -> Vec<(&'static str, JobSpec)> {
     ];
     // Apart, for other messages have these inside, and golden bytes of their own.
     let images = image::specs();
-    let values: Vec<_> = specs.iter().chain(&images).map(|(_, spec)| spec).collect();
+    let changes = change::specs();
+    let values: Vec<_> = specs.iter().chain(&images).chain(&changes).map(|(_, spec)| spec).collect();
     covers!(values, "clone" => JobSpec::Clone(_), "start" => JobSpec::Start(_), "stop" => JobSpec::Stop { .. },
-        "destroy" => JobSpec::Destroy(_), "remove" => JobSpec::Remove(_), "image" => JobSpec::Image(_));
+        "destroy" => JobSpec::Destroy(_), "remove" => JobSpec::Remove(_), "image" => JobSpec::Image(_),
+        "change" => JobSpec::Change { .. }, "snapshot" => JobSpec::Snapshot { .. });
     let networks: Vec<_> = values
         .iter()
         .filter_map(|spec| match spec {
             JobSpec::Clone(spec) => spec.customize.as_ref().map(|customize| &customize.network),
-            JobSpec::Start(_) | JobSpec::Stop { .. } | JobSpec::Destroy(_) | JobSpec::Remove(_) | JobSpec::Image(_) => {
-                None
-            }
+            JobSpec::Start(_)
+            | JobSpec::Stop { .. }
+            | JobSpec::Destroy(_)
+            | JobSpec::Remove(_)
+            | JobSpec::Change { .. }
+            | JobSpec::Snapshot { .. }
+            | JobSpec::Image(_) => None,
         })
         .collect();
     covers!(networks, "dhcp" => Network::Dhcp, "static" => Network::Static { .. });
@@ -160,9 +166,11 @@ pub(crate) fn tasks() -> Vec<(&'static str, Task)> {
         ("remove", Task::Remove(vm_task())),
     ];
     let images = image::tasks();
-    let values: Vec<_> = tasks.iter().chain(&images).map(|(_, task)| task).collect();
+    let changes = change::tasks();
+    let values: Vec<_> = tasks.iter().chain(&images).chain(&changes).map(|(_, task)| task).collect();
     covers!(values, "clone" => Task::Clone(_), "start" => Task::Start(_), "stop" => Task::Stop { .. },
-        "destroy" => Task::Destroy(_), "remove" => Task::Remove(_), "image" => Task::Image(_));
+        "destroy" => Task::Destroy(_), "remove" => Task::Remove(_), "change" => Task::Change { .. },
+        "snapshot" => Task::Snapshot { .. }, "image" => Task::Image(_));
     tasks
 }
 
@@ -177,11 +185,15 @@ pub(crate) fn steps() -> Vec<(&'static str, Step)> {
         Step::Stop,
         Step::Remove,
         Step::Mark,
+        Step::Power,
+        Step::Change,
+        Step::Snapshot,
         Step::Other,
     ];
     covers!(all, "check" => Step::Check, "volumes" => Step::Volumes, "customize" => Step::Customize, "define" => Step::Define,
         "start" => Step::Start, "guest" => Step::Guest, "stop" => Step::Stop, "remove" => Step::Remove, "mark" => Step::Mark,
-        "other" => Step::Other);
+        "power" => Step::Power,
+        "change" => Step::Change, "snapshot" => Step::Snapshot, "other" => Step::Other);
     all.into_iter().map(|step| (step.as_str(), step)).collect()
 }
 
@@ -234,9 +246,11 @@ pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
         ),
     ];
     let images = image::outcomes();
-    let values: Vec<_> = outcomes.iter().chain(&images).map(|(_, outcome)| outcome).collect();
+    let changes = change::outcomes();
+    let values: Vec<_> = outcomes.iter().chain(&images).chain(&changes).map(|(_, outcome)| outcome).collect();
     covers!(values, "cloned" => Outcome::Cloned { .. }, "started" => Outcome::Started { .. },
-        "stopped" => Outcome::Stopped { .. }, "removed" => Outcome::Removed { .. }, "image" => Outcome::Image(_));
+        "stopped" => Outcome::Stopped { .. }, "removed" => Outcome::Removed { .. }, "image" => Outcome::Image(_),
+        "changed" => Outcome::Changed { .. });
     outcomes
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn domain() -> Domain {
         capacity: Some(gib(10)),
         allocation: Some(gib(2)),
         backing: Some("/var/lib/libvirt/images/base.qcow2".to_owned()),
+        below: Vec::new(),
         readonly: false,
         trouble: None,
     };
@@ -93,6 +94,7 @@ pub(crate) fn domain() -> Domain {
         capacity: None,
         allocation: None,
         backing: None,
+        below: Vec::new(),
         readonly: true,
         trouble: Some("the file is missing".to_owned()),
     };
@@ -101,6 +103,7 @@ pub(crate) fn domain() -> Domain {
         kind: "network".to_owned(),
         source: source.map(str::to_owned),
         model: source.map(|_| "virtio".to_owned()),
+        addresses: Vec::new(),
     };
     Domain {
         name: name("vm0.example.jp"),
@@ -119,6 +122,10 @@ pub(crate) fn domain() -> Domain {
             anti_affinity: None,
         }),
         addresses: vec![address("192.168.0.10"), address("2001:db8::10")],
+        console: None,
+        screens: Vec::new(),
+        snapshots: Vec::new(),
+        schedule: None,
     }
 }
 

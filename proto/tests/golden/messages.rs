@@ -19,7 +19,7 @@ use maglica_proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Case, console, fixtures::*, image, inventory::*, placement};
+use super::{Case, change, console, fixtures::*, image, inventory::*, placement};
 
 /// The values of one type, each with its name, as cases.
 fn cases<T>(file: &'static str, values: Vec<(&'static str, T)>) -> Vec<Case>
@@ -44,13 +44,16 @@ pub(crate) fn all() -> Vec<Case> {
         cases("job-spec", job_specs()),
         cases("job-spec", placement::specs()),
         cases("job-spec", image::specs()),
+        cases("job-spec", change::specs()),
         cases("task", tasks()),
         cases("task", placement::tasks()),
         cases("task", image::tasks()),
+        cases("task", change::tasks()),
         cases("step", steps()),
         cases("host-event-kind", host_event_kinds()),
         cases("outcome", outcomes()),
         cases("outcome", image::outcomes()),
+        cases("outcome", change::outcomes()),
         cases("job-state", job_states()),
         cases("job-event-kind", job_event_kinds()),
         cases("code", codes()),
@@ -302,6 +305,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("vms", Answer::Vms { listing: listing(vec![vm(false), vm(true)]), next: None }),
         ("vms-more", Answer::Vms { listing: listing(Vec::new()), next: Some(cursor()) }),
         ("vm", Answer::Vm(Box::new(view(domain())))),
+        ("vm-whole", Answer::Vm(Box::new(view(change::whole_domain())))),
         ("vm-bare", Answer::Vm(Box::new(view(bare_domain())))),
         ("hosts", Answer::Hosts { hosts }),
         ("pings", Answer::Pings { pings: vec![ping(Presence::Up, Some(1480)), ping(Presence::Down, None)] }),

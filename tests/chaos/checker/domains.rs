@@ -138,6 +138,9 @@ impl Domain<'_> {
             },
             JobState::Succeeded { outcome: Outcome::Cloned { .. } } => wrong(Rule::WrongOutcome, "it was there before"),
             JobState::Succeeded { outcome: Outcome::Image(_) } => wrong(Rule::WrongOutcome, "it is no image"),
+            JobState::Succeeded { outcome: Outcome::Changed { .. } } => {
+                wrong(Rule::WrongOutcome, "nobody asked for a change")
+            }
             JobState::Failed { fault } => self.failed(job, fault, model, wrong),
             // Cancelled is taken back; what is open is another rule's matter.
             JobState::Cancelled { .. }

@@ -127,7 +127,7 @@ impl Course {
                     // One that was interrupted after its last act has nothing left to do.
                     Outcome::Removed { .. } if self.done.is_empty() => &[],
                     Outcome::Removed { .. } => &[Step::Check, Step::Remove],
-                    Outcome::Cloned { .. } | Outcome::Image(_) => return None,
+                    Outcome::Cloned { .. } | Outcome::Changed { .. } | Outcome::Image(_) => return None,
                 };
                 let whole = self.running.is_none() && !self.failed && self.done == wanted;
                 (!whole)

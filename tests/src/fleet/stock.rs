@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use maglica_proto::{
     id::JobId,
     inventory::{Accel, Disk, DiskDevice, Domain, DomainState, HostFacts, Inventory, Nic, Pool, Provenance},
-    job::{ImageOutcome, ImageTask, Outcome, Step, Task},
+    job::{Applied, ImageOutcome, ImageTask, Outcome, Step, Task},
     name::{DomainName, InvalidName, PoolName, VolumeName},
     net::MacAddr,
     units::ByteSize,
@@ -80,6 +80,7 @@ fn domain(
         capacity: Some(ByteSize::mib(20 * 1024)),
         allocation: Some(ByteSize::mib(3 * 1024)),
         backing: None,
+        below: Vec::new(),
         readonly: false,
         trouble: None,
     };
@@ -88,6 +89,7 @@ fn domain(
         kind: "bridge".to_owned(),
         source: Some("br0".to_owned()),
         model: Some("virtio".to_owned()),
+        addresses: Vec::new(),
     };
     Ok(Domain {
         name: DomainName::new(name)?,
@@ -101,6 +103,10 @@ fn domain(
         nics: vec![nic],
         made,
         addresses: if state.is_active() { vec![IpAddr::V4(Ipv4Addr::new(10, a, b, c))] } else { Vec::new() },
+        console: None,
+        screens: Vec::new(),
+        snapshots: Vec::new(),
+        schedule: None,
     })
 }
 
@@ -119,6 +125,8 @@ pub fn steps(task: &Task) -> Vec<Step> {
         Task::Stop { .. } | Task::Destroy(_) => vec![Step::Check, Step::Stop],
         Task::Remove(_) | Task::Image(ImageTask::Remove(_)) => vec![Step::Check, Step::Remove],
         Task::Image(ImageTask::Mark(_) | ImageTask::Unmark(_)) => vec![Step::Check, Step::Mark],
+        Task::Change { .. } => vec![Step::Check, Step::Change],
+        Task::Snapshot { .. } => vec![Step::Check, Step::Snapshot],
     }
 }
 
@@ -157,6 +165,11 @@ pub fn carry_out(inventory: &mut Inventory, job: JobId, task: &Task) -> Result<O
         }
         Task::Start(_) => Outcome::Started { already: turn(inventory, DomainState::Running) },
         Task::Stop { .. } | Task::Destroy(_) => Outcome::Stopped { already: turn(inventory, DomainState::Off) },
+        // What it has is the same in all respects that are simulated.
+        Task::Change { change, .. } => Outcome::Changed { applied: Applied::Live, note: change.detail(), why: None },
+        Task::Snapshot { snapshot, .. } => {
+            Outcome::Changed { applied: Applied::Live, note: snapshot.detail(), why: None }
+        }
         Task::Remove(_) => {
             inventory.domains.retain(|domain| domain.name != vm);
             Outcome::Removed { volumes: vec![format!("default/{vm}.qcow2")], kept: Vec::new() }

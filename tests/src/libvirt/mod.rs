@@ -307,7 +307,7 @@ impl Drop for Rig {
         let names = list.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         for name in names.lines().filter(|name| self.is_ours(name)) {
             let _ = try_virsh(&["destroy", name]);
-            let _ = try_virsh(&["undefine", "--nvram", name]);
+            let _ = try_virsh(&["undefine", "--nvram", "--snapshots-metadata", name]);
         }
         let until = Instant::now() + REMOVE_LIMIT;
         for pool in &self.pools {

@@ -36,14 +36,18 @@ impl Live {
     /// Adds a job, or puts it in the place of what it was.
     pub(super) fn insert(&mut self, record: JobRecord) {
         self.by_host.entry(record.host.clone()).or_default().insert(record.id);
-        self.by_vm.entry(record.spec.vm()).or_default().insert(record.id);
+        for name in record.spec.names() {
+            self.by_vm.entry(name).or_default().insert(record.id);
+        }
         self.records.insert(record.id, record);
     }
 
     pub(super) fn remove(&mut self, id: JobId) {
         if let Some(record) = self.records.remove(&id) {
             leave(&mut self.by_host, &record.host, id);
-            leave(&mut self.by_vm, &record.spec.vm(), id);
+            for name in record.spec.names() {
+                leave(&mut self.by_vm, &name, id);
+            }
         }
     }
 
@@ -56,7 +60,7 @@ impl Live {
         self.by_host.get(host).into_iter().flatten().copied().collect()
     }
 
-    /// The jobs about machines of this name.
+    /// The jobs about machines that have or get this name.
     pub(super) fn about(&self, vm: &DomainName) -> impl Iterator<Item = &JobRecord> {
         self.by_vm.get(vm).into_iter().flatten().filter_map(|id| self.records.get(id))
     }
@@ -85,6 +89,21 @@ mod tests {
         let new =
             NewJob { id: JobId::generate(), spec, task, host, why: Vec::new(), by: "root".into(), reachable: true };
         JobRecord::new(new, maglica_proto::units::Timestamp::from_millis(0))
+    }
+
+    #[test]
+    fn a_machine_that_is_being_renamed_holds_both_names() {
+        use maglica_proto::job::VmChange;
+
+        let mut renamed = record("vm1", "h1");
+        let JobSpec::Start(vm) = renamed.spec.clone() else { panic!("it starts") };
+        renamed.spec = JobSpec::Change { vm, change: VmChange::Rename { to: "vm2".parse().unwrap() } };
+        let mut live = Live::new([renamed.clone()]);
+        for name in ["vm1", "vm2"] {
+            assert_eq!(live.about(&name.parse().unwrap()).count(), 1, "{name}");
+        }
+        live.remove(renamed.id);
+        assert!(live.by_vm.is_empty());
     }
 
     #[test]

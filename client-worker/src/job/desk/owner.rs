@@ -11,7 +11,7 @@ use maglica_proto::{
     host::{Denial, Heartbeat, Offer},
     id::JobId,
     job::{HostEventKind, JobRow, JobSpec, JobView},
-    name::{DomainName, HostName},
+    name::HostName,
     status::StoreStatus,
     units::Timestamp,
 };
@@ -327,10 +327,11 @@ impl Owner {
             return Ok(view);
         }
         check_new(new.id, self.forgotten, self.keep, now)?;
-        let vm: DomainName = new.spec.vm();
-        if let Some(other) = self.live.about(&vm).find(|record| !record.is_over() && record.excludes(&new)) {
-            let message = format!("{vm} is being worked on by job {} ({})", other.id, other.spec.verb());
-            return Err(Fault::new(Code::Conflict, message).about(vm.to_string()));
+        for name in new.spec.names() {
+            if let Some(other) = self.live.about(&name).find(|record| !record.is_over() && record.excludes(&new)) {
+                let message = format!("{name} is being worked on by job {} ({})", other.id, other.spec.verb());
+                return Err(Fault::new(Code::Conflict, message).about(name.to_string()));
+            }
         }
         let id = new.id;
         batch.digests.insert(id, digest(&new.spec)?);

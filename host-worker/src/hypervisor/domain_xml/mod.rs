@@ -9,7 +9,11 @@
 //!   <maglica:role>image</maglica:role>                                                        kept to be cloned
 //! </maglica:domain>
 //! ```
+//! and one of [`schedule`]'s.
 
+pub mod change;
+pub mod live;
+pub mod schedule;
 pub mod serial;
 mod write;
 
@@ -17,7 +21,7 @@ use std::net::IpAddr;
 
 use maglica_proto::{
     id::JobId,
-    inventory::{DiskDevice, Nic, Provenance},
+    inventory::{DiskDevice, Nic, Provenance, Schedule},
     name::{DomainName, GroupName},
     units::ByteSize,
 };
@@ -78,6 +82,8 @@ pub struct Description {
     pub made: Option<Provenance>,
     /// Whether it is marked as an image.
     pub marked_image: bool,
+    /// How snapshots of it are taken.
+    pub schedule: Option<Schedule>,
 }
 
 /// A disk or drive as its domain describes it.
@@ -146,6 +152,7 @@ pub fn read(xml: &str) -> Result<Description, DomainXmlError> {
         nvram: text_at(root, &["os", "nvram"]).map(str::to_owned),
         made: own.and_then(provenance),
         marked_image: own.is_some_and(|own| text_at(own, &["role"]) == Some("image")),
+        schedule: child(root, "metadata").and_then(schedule::read),
     })
 }
 
@@ -207,6 +214,7 @@ fn nic(node: Node<'_, '_>) -> Option<Nic> {
         kind: kind.to_owned(),
         source,
         model: child(node, "model").and_then(|model| model.attribute("type")).map(str::to_owned),
+        addresses: Vec::new(),
     })
 }
 

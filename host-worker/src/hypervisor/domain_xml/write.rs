@@ -146,7 +146,9 @@ fn ensure_metadata(root: &mut Element) {
 fn set_metadata(root: &mut Element, made: &Provenance) {
     ensure_metadata(root);
     let Some(metadata) = root.get_mut_child("metadata") else { return };
-    metadata.children.retain(|node| !node.as_element().is_some_and(is_own));
+    // The image's origin and its snapshots are not the clone's.
+    let schedule = |element: &Element| element.namespace.as_deref() == Some(super::schedule::NAMESPACE);
+    metadata.children.retain(|node| !node.as_element().is_some_and(|element| is_own(element) || schedule(element)));
     let mut domain = own_domain();
     let group = made.anti_affinity.as_ref().map(|group| ("anti-affinity", group.to_string()));
     let facts = [("job", made.job.to_string()), ("image", made.image.to_string()), ("by", made.by.clone())];

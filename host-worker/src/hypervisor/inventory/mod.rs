@@ -5,11 +5,11 @@
 //! of calls. It owns what it remembers, nothing else.
 
 mod room;
+mod running;
 
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,13 +20,17 @@ use maglica_proto::{
 };
 use uuid::Uuid;
 
+pub(crate) use self::room::host_facts;
 use super::{
     DomainRow, Facts, Host, Hypervisor, HypervisorError, PoolRow,
+    agent::Heard,
     domain_xml::{self, Description, DiskXml, Source},
 };
 
 /// How long a full look may take: thousands of volumes, some milliseconds each.
 const SCAN_LIMIT: Duration = Duration::from_secs(120);
+/// How many files of a chain of overlays are told.
+const CHAIN_MAX: usize = 16;
 /// The suffix of what a job builds and has not finished; no part of the inventory.
 pub const PARTIAL_SUFFIX: &str = ".partial";
 /// The beginning of the same.
@@ -75,6 +79,8 @@ struct Memory {
 #[derive(Clone, Default)]
 pub struct Scanner {
     memory: Arc<Mutex<Memory>>,
+    /// What guests' agents said. A lock of its own, for a look takes time.
+    heard: Arc<Mutex<HashMap<Uuid, Heard>>>,
 }
 
 impl Scanner {
@@ -89,13 +95,22 @@ impl Scanner {
     /// # Errors
     /// [`HypervisorError`] if it does not answer.
     pub async fn scan(&self, host: &Host, accel: Accel, depth: Depth) -> Result<Inventory, HypervisorError> {
-        let memory = Arc::clone(&self.memory);
+        let (memory, heard) = (Arc::clone(&self.memory), Arc::clone(&self.heard));
         host.call("looking at what the host has", SCAN_LIMIT, move |hypervisor| {
             // A panic in an earlier look left nothing half done that a look would not overwrite.
             let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-            memory.scan(hypervisor, accel, &depth)
+            let mut inventory = memory.scan(hypervisor, accel, &depth)?;
+            running::merge(&mut inventory, &mut heard.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok(inventory)
         })
         .await
+    }
+
+    /// A guest's agent says which addresses it has; whether that is new.
+    #[must_use]
+    pub fn heard(&self, domain: Uuid, addresses: Heard) -> bool {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.insert(domain, addresses.clone()) != Some(addresses)
     }
 }
 
@@ -146,13 +161,13 @@ impl Memory {
         if !full && (list || named.no_address || named.addresses) {
             for known in self.domains.values_mut() {
                 if known.domain.state.is_active() && (named.addresses || known.domain.addresses.is_empty()) {
-                    ask_addresses(hypervisor, &mut known.domain);
+                    running::ask_addresses(hypervisor, &mut known.domain);
                 }
             }
         }
         let mut domains: Vec<Domain> = self.domains.values().map(|known| known.domain.clone()).collect();
         domains.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Inventory { facts: room::host_facts(facts, accel), pools, domains })
+        Ok(Inventory { facts: host_facts(facts, accel), pools, domains })
     }
 
     /// The domains behind what is named: those that have the name, and those that had it.
@@ -227,30 +242,11 @@ fn follow(hypervisor: &dyn Hypervisor, domain: &mut Domain, row: &DomainRow, ane
     domain.state = row.state;
     domain.autostart = row.autostart;
     if !row.state.is_active() {
-        domain.addresses.clear();
+        running::forget(domain);
     } else if anew || started {
-        ask_addresses(hypervisor, domain);
+        running::read(hypervisor, domain);
+        running::ask_addresses(hypervisor, domain);
     }
-}
-
-/// One local call. A lease is told by nobody, so a guest without one, or with an agent only, is asked for again and again.
-fn ask_addresses(hypervisor: &dyn Hypervisor, domain: &mut Domain) {
-    if has_leases(domain)
-        && let Ok(addresses) = hypervisor.lease_addresses(domain.uuid)
-    {
-        domain.addresses = sorted(addresses);
-    }
-}
-
-/// Whether one of its interfaces is on a network of libvirt's, which alone gives leases.
-fn has_leases(domain: &Domain) -> bool {
-    domain.nics.iter().any(|nic| nic.kind == "network")
-}
-
-fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
 }
 
 fn read_domain(
@@ -265,7 +261,9 @@ fn read_domain(
         doing: format!("reading the description of domain {name}"),
         why: error.to_string(),
     })?;
-    let Description { vcpus, memory, disks, nics, made, marked_image, .. } = description;
+    let Description { vcpus, memory, disks, nics, made, marked_image, schedule, .. } = description;
+    // A driver without snapshots has none.
+    let snapshots = hypervisor.snapshots(row.uuid).unwrap_or_default().into_iter().map(|row| row.snapshot).collect();
     Ok(Domain {
         name,
         uuid: row.uuid,
@@ -278,6 +276,10 @@ fn read_domain(
         nics,
         made,
         addresses: Vec::new(),
+        console: None,
+        screens: Vec::new(),
+        snapshots,
+        schedule,
     })
 }
 
@@ -293,6 +295,7 @@ fn read_disk(hypervisor: &dyn Hypervisor, xml: DiskXml, pools: &[PoolRow], refre
         capacity: None,
         allocation: None,
         backing: None,
+        below: Vec::new(),
         readonly,
         trouble: None,
     };
@@ -314,6 +317,7 @@ fn read_disk(hypervisor: &dyn Hypervisor, xml: DiskXml, pools: &[PoolRow], refre
             disk.volume = VolumeName::new(row.name).ok();
             disk.capacity = Some(row.capacity);
             disk.allocation = Some(row.allocation);
+            disk.below = row.backing.as_deref().map_or_else(Vec::new, |path| below(hypervisor, path));
             disk.backing = row.backing;
             disk.path = Some(row.path);
         }
@@ -332,6 +336,17 @@ fn read_disk(hypervisor: &dyn Hypervisor, xml: DiskXml, pools: &[PoolRow], refre
         disk.trouble = Some("it is encrypted".to_owned());
     }
     disk
+}
+
+/// The files below an overlay's own backing file, as far as they are volumes.
+fn below(hypervisor: &dyn Hypervisor, backing: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut next = Some(backing.to_owned());
+    while let Some(path) = next.take().filter(|_| found.len() < CHAIN_MAX) {
+        next = hypervisor.volume_by_path(&path).ok().and_then(|row| row.backing);
+        found.extend(next.clone());
+    }
+    found
 }
 
 /// The volume behind a path. A file that a program put into a pool's folder is no volume until the pool is looked at anew,

@@ -24,7 +24,8 @@ pub(super) fn pool(name: PoolName, row: &PoolRow) -> Pool {
     }
 }
 
-pub(super) fn host_facts(facts: Facts, accel: Accel) -> HostFacts {
+/// What the hypervisor says of the host, with the kernel's own figures of memory.
+pub(crate) fn host_facts(facts: Facts, accel: Accel) -> HostFacts {
     // libvirt counts the page cache as taken, and memory that was plugged in later not at all; the kernel knows better.
     let kernel = facts.hypervisor.starts_with("QEMU").then(|| fs::read_to_string("/proc/meminfo").ok()).flatten();
     let figure = |name| kernel.as_deref().and_then(|text| meminfo(text, name));

@@ -169,7 +169,13 @@ fn meaning(doing: &str, error: &Error) -> HypervisorError {
     let Enum::Known(code) = error.code() else {
         return HypervisorError::Refused { doing, why };
     };
-    if matches!(code, ErrorNumber::NoDomain | ErrorNumber::NoStoragePool | ErrorNumber::NoStorageVolume) {
+    if matches!(
+        code,
+        ErrorNumber::NoDomain
+            | ErrorNumber::NoStoragePool
+            | ErrorNumber::NoStorageVolume
+            | ErrorNumber::NoDomainSnapshot
+    ) {
         HypervisorError::NotFound { doing, why }
     } else if matches!(code, ErrorNumber::DomExist | ErrorNumber::StorageVolExist) {
         HypervisorError::AlreadyExists { doing, why }

@@ -3,10 +3,12 @@
 //! One connection is kept. libvirtd may be restarted at any time: a question that finds the connection broken is asked once
 //! more on a new one. A change is sent only over a connection that has just answered, and never twice.
 
+mod change;
 mod connection;
 mod definitions;
 mod domains;
 mod pools;
+mod snapshots;
 
 use std::net::IpAddr;
 
@@ -144,7 +146,7 @@ impl Hypervisor for Libvirt {
         })
     }
 
-    fn lease_addresses(&self, uuid: Uuid) -> Result<Vec<IpAddr>, HypervisorError> {
+    fn lease_addresses(&self, uuid: Uuid) -> Result<Vec<(String, IpAddr)>, HypervisorError> {
         // `virt` 0.5 does not free the list's entries, about 100 bytes each; callers ask once a start, not once a poll.
         let interfaces = self.look(&format!("asking for the addresses of domain {uuid}"), |connection| {
             connection
@@ -153,8 +155,10 @@ impl Hypervisor for Libvirt {
         })?;
         Ok(interfaces
             .iter()
-            .flat_map(|interface| &interface.addrs)
-            .filter_map(|address| guest_address(&address.addr))
+            .flat_map(|interface| interface.addrs.iter().map(move |address| (interface, address)))
+            .filter_map(|(interface, address)| {
+                Some((interface.hwaddr.clone().unwrap_or_default(), guest_address(&address.addr)?))
+            })
             .collect())
     }
 

@@ -24,8 +24,6 @@ pub trait Change {
     fn rename(&self, uuid: Uuid, name: &str) -> Result<(), HypervisorError>;
     /// Whether it is started with the host.
     fn set_autostart(&self, uuid: Uuid, on: bool) -> Result<(), HypervisorError>;
-    /// The description of what runs now; of a domain that is off, its definition.
-    fn live_xml(&self, uuid: Uuid) -> Result<String, HypervisorError>;
     /// Adds a device to what runs.
     fn attach_live(&self, uuid: Uuid, device: &str) -> Result<(), HypervisorError>;
     /// Asks the guest to let a device go; it may take its time after this returned.

@@ -48,12 +48,6 @@ impl Change for Libvirt {
         self.change("setting the autostart of", uuid, |domain| domain.set_autostart(on))
     }
 
-    fn live_xml(&self, uuid: Uuid) -> Result<String, HypervisorError> {
-        self.look(&format!("reading what runs of domain {uuid}"), |connection| {
-            connection.lookup_domain_by_uuid(uuid)?.xml_desc(0)
-        })
-    }
-
     fn attach_live(&self, uuid: Uuid, device: &str) -> Result<(), HypervisorError> {
         self.change("adding a device to", uuid, |domain| {
             domain.attach_device_flags(device, sys::VIR_DOMAIN_AFFECT_LIVE)

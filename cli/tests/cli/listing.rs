@@ -9,7 +9,7 @@ use maglica_proto::{
 
 use crate::{
     place::{Place, free_port},
-    worker::{Door, Reply, serve},
+    worker::{Door, Reply, serve, serve_as},
 };
 
 fn with(handler: impl FnMut(Request) -> Reply + Send + 'static) -> Place {
@@ -140,4 +140,20 @@ fn an_invitation_is_one_line_on_stdout_and_its_token_is_not_sent() {
     assert_eq!(invitation.key, place.server.public());
     assert_eq!(ran.stdout.lines().count(), 1);
     assert!(!ran.stderr.contains("mg-"));
+}
+
+#[test]
+fn a_client_worker_of_another_version_is_told_of_once_and_before_what_it_answers() {
+    let place = Place::new(free_port());
+    let door = || Door::Operator(place.operator.public());
+    place.configure(serve_as("99.7.0", place.server.clone(), door(), |_| images(Vec::new()).into()));
+    let ran = place.run(&["image", "list"]).exits(0);
+    assert_eq!(ran.stderr.matches("99.7.0").count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("note:") && ran.stderr.contains("update this command"), "{}", ran.stderr);
+    let fault = Answer::Fault { fault: Fault::new(Code::Version, "not understood") };
+    place.configure(serve_as("99.7.0", place.server.clone(), door(), move |_| fault.clone().into()));
+    let refused = place.run(&["image", "list"]).exits(1).stderr;
+    assert!(refused.find("99.7.0") < refused.find("error:"), "said before it hurts: {refused}");
+    place.configure(serve_as(env!("CARGO_PKG_VERSION"), place.server.clone(), door(), |_| images(Vec::new()).into()));
+    assert_eq!(place.run(&["image", "list"]).exits(0).stderr, "");
 }

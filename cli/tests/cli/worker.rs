@@ -46,6 +46,16 @@ pub(crate) enum Door {
 
 /// Listens until the test ends; gives the port.
 pub(crate) fn serve(keys: KeyPair, door: Door, handler: impl FnMut(Request) -> Reply + Send + 'static) -> u16 {
+    serve_as("test", keys, door, handler)
+}
+
+/// The same, as a client worker of this version.
+pub(crate) fn serve_as(
+    version: &'static str,
+    keys: KeyPair,
+    door: Door,
+    handler: impl FnMut(Request) -> Reply + Send + 'static,
+) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let handler: Arc<Mutex<Handler>> = Arc::new(Mutex::new(handler));
@@ -53,13 +63,19 @@ pub(crate) fn serve(keys: KeyPair, door: Door, handler: impl FnMut(Request) -> R
         for stream in listener.incoming() {
             let (keys, door, handler) = (keys.clone(), door.clone(), Arc::clone(&handler));
             // The connection ends with the command; why does not matter.
-            std::thread::spawn(move || stream.and_then(|stream| connection(stream, &keys, &door, &handler)));
+            std::thread::spawn(move || stream.and_then(|stream| connection(stream, version, &keys, &door, &handler)));
         }
     });
     port
 }
 
-fn connection(mut stream: TcpStream, keys: &KeyPair, door: &Door, handler: &Mutex<Handler>) -> io::Result<()> {
+fn connection(
+    mut stream: TcpStream,
+    version: &str,
+    keys: &KeyPair,
+    door: &Door,
+    handler: &Mutex<Handler>,
+) -> io::Result<()> {
     stream.write_all(&greeting())?;
     let mut handshake = Handshake::new(Limits::default());
     let mut buffer = [0; 65_536];
@@ -83,7 +99,7 @@ fn connection(mut stream: TcpStream, keys: &KeyPair, door: &Door, handler: &Mute
         while let Some(item) = handshake.decoder().next().map_err(io::Error::other)? {
             let Item::Message(message) = item else { continue };
             let payload = message.frame(message.len() - 1).unwrap();
-            let Some(answer) = answer(payload, &mut session, keys, door, handler) else { return Ok(()) };
+            let Some(answer) = answer(payload, &mut session, version, keys, door, handler) else { return Ok(()) };
             let mut bytes = BytesMut::new();
             encode_message(&[b"", &answer], &mut bytes);
             stream.write_all(&bytes)?;
@@ -99,6 +115,7 @@ fn connection(mut stream: TcpStream, keys: &KeyPair, door: &Door, handler: &Mute
 fn answer(
     payload: &[u8],
     session: &mut Option<(Session, bool)>,
+    version: &str,
     keys: &KeyPair,
     door: &Door,
     handler: &Mutex<Handler>,
@@ -126,7 +143,7 @@ fn answer(
     };
     let welcome = Welcome {
         protocol: responder.protocol(),
-        program: "test".into(),
+        program: version.into(),
         name: "root".into(),
         topic: None,
         server_key: None,

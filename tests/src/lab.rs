@@ -37,19 +37,24 @@ impl Lab {
     pub fn up(hosts: usize, image: Option<u32>) -> Self {
         let folder = tempfile::Builder::new().prefix("mglab").tempdir_in("/tmp").expect("a folder can be made in /tmp");
         let lab = Self { folder };
+        // With all that is in it, this is the lab's, too.
+        fs::write(lab.path(".maglica-lab"), "").expect("a file can be written");
         let settings = json!({
             "timing": {"heartbeat_ms": 300, "suspect_ms": 2000, "down_ms": 4000, "beat_ms": 300, "offer_first_ms": 50},
             "log": {"level": "debug"},
         });
         let lines = ["timing", "log"].map(|key| format!("{key}: {}\n", settings[key]));
-        let conf = lab.path("more.conf");
+        let conf = lab.path("test.conf");
         fs::write(&conf, lines.concat()).expect("a file can be written");
-        let disk = lab.path("image.qcow2");
+        let disk = lab.path("blank.qcow2");
         let image = image.map_or("none", |megabytes| {
             blank_disk(&disk, megabytes);
             crate::libvirt::text(&disk)
         });
-        lab.run(&["up", &hosts.to_string(), "--image", image, "--conf", crate::libvirt::text(&conf)]).ok();
+        // A test that is killed does not take it down.
+        let own = std::process::id().to_string();
+        let conf = crate::libvirt::text(&conf);
+        lab.run(&["up", &hosts.to_string(), "--image", image, "--conf", conf, "--while", &own]).ok();
         lab
     }
 
@@ -63,7 +68,7 @@ impl Lab {
     /// If there is none.
     #[must_use]
     pub fn log(&self, host: &str, daemon: &str) -> String {
-        let path = self.path("lab/hosts").join(host).join("log").join(format!("{daemon}.log"));
+        let path = self.path("hosts").join(host).join("log").join(format!("{daemon}.log"));
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
@@ -81,7 +86,7 @@ impl Lab {
         let maglica = program("maglica");
         let mut command = Command::new(script);
         command
-            .env("MAGLICA_LAB", self.path("lab"))
+            .env("MAGLICA_LAB", self.folder.path())
             .env("MAGLICA_BIN_DIR", maglica.parent().expect("a program is in a folder"))
             .args(arguments)
             .stdin(Stdio::null());

@@ -18,10 +18,11 @@
 //! | [`join`] | how a new host or operator is let in |
 //! | [`key`], [`seal`] | keys, fingerprints and tokens; Noise handshakes and sealed messages |
 //! | [`transport`] (feature) | dialling out through the gate's checks |
+//! | [`transfer`] (feature) | moving the content of disks between two machines |
 //! | [`config`] (feature) | `maglica.conf`: its schema and how it is found |
 //! | [`log`] (feature) | how both daemons log |
 //!
-//! Nothing here does I/O except the three features, which exist so that the programs that dial or read the
+//! Nothing here does I/O except the four features, which exist so that the programs that dial or read the
 //! configuration share one implementation. The bytes are described in `PROTOCOL.md`.
 
 pub mod audit;
@@ -47,6 +48,8 @@ pub mod request;
 pub mod seal;
 pub mod status;
 pub mod text;
+#[cfg(feature = "transfer")]
+pub mod transfer;
 #[cfg(feature = "transport")]
 pub mod transport;
 pub mod units;

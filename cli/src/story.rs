@@ -1,6 +1,6 @@
 //! What a job's steps, events and outcomes are called. Pure: text from data.
 
-mod image;
+pub(crate) mod image;
 
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ pub const fn done(step: Step) -> &'static str {
         Step::Power => "switched",
         Step::Change => "changed",
         Step::Snapshot => "snapshot done",
+        Step::Transfer => "disks transferred",
         Step::Other => "done",
     }
 }
@@ -59,6 +60,7 @@ pub const fn doing(step: Step) -> &'static str {
         Step::Power => "switching",
         Step::Change => "changing",
         Step::Snapshot => "working on snapshots",
+        Step::Transfer => "transferring disks",
         Step::Other => "working",
     }
 }

@@ -39,6 +39,7 @@ use crate::{
     runner::{Means, Runner, ledger::Ledger},
     serial_log::{Logs, Question},
     tool::ToolPaths,
+    transfer::listen::Listening,
 };
 
 /// How many broadcasts may wait to be taken; the heartbeat brings what is lost.
@@ -97,7 +98,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let link = Link::start(conversation, identity);
     let (decided, accel) = watch::channel(Accel::Unknown);
     let pace = Pace { poll: config.timing.inventory_poll, full: config.timing.inventory_full };
-    let inventory = inventory::start(host.clone(), link.clone(), accel, pace, stop.clone());
+    let (announce, transfer) = watch::channel(None);
+    if config.host.transfer_port != 0 {
+        let listening = Listening {
+            address: config.host.address,
+            port: config.host.transfer_port,
+            server: server.rep.clone(),
+            grants: Arc::new(link.clone()),
+            host: host.clone(),
+        };
+        tokio::spawn(listening.run(announce, stop.clone()));
+    }
+    let inventory = inventory::start(host.clone(), link.clone(), accel, transfer, pace, stop.clone());
     let (heard_sender, mut heard) = mpsc::channel(HEARD_QUEUE);
     let (poke, poked) = mpsc::channel(1);
     let (tell_spread, spread) = watch::channel(Duration::ZERO);

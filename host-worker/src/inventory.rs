@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -144,6 +145,7 @@ pub fn start(
     host: Host,
     link: Link,
     accel: watch::Receiver<Accel>,
+    transfer: watch::Receiver<Option<SocketAddr>>,
     pace: Pace,
     stop: CancellationToken,
 ) -> InventoryHandle {
@@ -160,6 +162,7 @@ pub fn start(
         host,
         link,
         accel,
+        transfer,
         happenings,
         scanner,
         unsure: true,
@@ -178,6 +181,8 @@ struct Looker {
     host: Host,
     link: Link,
     accel: watch::Receiver<Accel>,
+    /// Where transfers are taken.
+    transfer: watch::Receiver<Option<SocketAddr>>,
     happenings: Happenings,
     scanner: Scanner,
     /// Anything may have changed since the last look.
@@ -216,6 +221,7 @@ impl Looker {
                 }
                 () = tokio::time::sleep_until(next) => {}
                 accel = self.accel.changed() => if accel.is_err() { return },
+                Ok(()) = self.transfer.changed() => {}
                 message = messages.recv() => match message {
                     Some(message) => self.sort(message, &mut wish),
                     None => return,
@@ -295,7 +301,8 @@ impl Looker {
     /// it said hears so.
     async fn look(&mut self, depth: Depth, mut after: Vec<After>) -> Result<(), String> {
         let accel = self.accel.borrow_and_update().clone();
-        let inventory = self.scanner.scan(&self.host, accel, depth).await.map_err(|error| chain(&error))?;
+        let mut inventory = self.scanner.scan(&self.host, accel, depth).await.map_err(|error| chain(&error))?;
+        inventory.facts.transfer = *self.transfer.borrow_and_update();
         self.see.send_if_modified(|seen| {
             let modified = seen.as_deref() != Some(&inventory);
             if modified {

@@ -20,6 +20,7 @@
 //! | [`tool`] | running external programs |
 //! | [`keeper`] | snapshots that schedules want, and that expire |
 //! | [`guests`] | which addresses guests' agents tell |
+//! | [`transfer`] | taking connections of those who fetch images from here |
 //! | [`inventory`] | telling what the host has |
 //! | [`app`] | puts it together, and takes it down in order |
 
@@ -36,6 +37,7 @@ pub mod serial_log;
 pub mod storage;
 pub mod task;
 pub mod tool;
+pub mod transfer;
 
 /// A place where tests make the process die (the `fail` crate; nothing without the feature `failpoints`).
 pub(crate) fn failpoint(name: &str) {

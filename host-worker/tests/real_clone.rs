@@ -20,6 +20,7 @@ use maglica_host_worker::{
     },
     task::{self, Journal, JournalError, TaskContext, Undo},
     tool::ToolPaths,
+    transfer::NoGrants,
 };
 use maglica_proto::{
     fault::{Code, Fault},
@@ -132,6 +133,7 @@ impl Rig {
             tools: ToolPaths::default(),
             customizer: Arc::new(NotAsked),
             journal,
+            grants: Arc::new(NoGrants),
             cancel,
         };
         (cx, record)

@@ -101,6 +101,7 @@ mod tests {
             libvirt: String::new(),
             accel: Accel::Unknown,
             worker: String::new(),
+            transfer: None,
         };
         let mut domains: Vec<Domain> = domains.into_iter().map(domain).collect();
         domains.sort_by(|a, b| a.name.cmp(&b.name));

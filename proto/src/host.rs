@@ -1,6 +1,8 @@
 //! What a host worker says to the client worker (REQ to 5556), what it hears in answer, and what is broadcast to it
 //! (PUB 5555, sealed for it alone).
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,6 +14,7 @@ use crate::{
     inventory::Inventory,
     job::{HostEvent, HostEventKind, Outcome, Task, VmTask},
     key::PublicKey,
+    name::HostName,
 };
 
 /// How many requests one [`HostRequest::Several`] may hold.
@@ -182,6 +185,20 @@ pub enum HostRequest {
         /// Its number.
         number: u64,
     },
+    /// Where do I fetch from for this job of mine?
+    Source {
+        /// Which.
+        job: JobId,
+    },
+    /// Somebody with this key dials me for this job: is that right?
+    Vouch {
+        /// The job that it names.
+        job: JobId,
+        /// Its key, proven.
+        key: PublicKey,
+        /// As what it comes.
+        role: Visitor,
+    },
     /// This will be my key. It takes the place of the present one with the first request in a session of its own.
     Rekey {
         /// The public half.
@@ -206,6 +223,37 @@ pub enum Denial {
     Other,
 }
 
+/// As what somebody dials a host for a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Visitor {
+    /// Another host.
+    Host,
+    /// An operator.
+    Operator,
+}
+
+/// Where a host takes connections for transfers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// Which host.
+    pub host: HostName,
+    /// Where.
+    pub address: SocketAddr,
+    /// Its key.
+    pub key: PublicKey,
+}
+
+/// What somebody who dialled may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "for")]
+pub enum Vouched {
+    /// The disks of this domain of yours.
+    Image(VmTask),
+    /// It is the operator of your own job.
+    Job,
+}
+
 /// The answer to a [`HostRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "answer")]
@@ -219,6 +267,10 @@ pub enum HostAnswer {
         /// Why.
         why: Denial,
     },
+    /// To [`HostRequest::Source`].
+    Source(Door),
+    /// To [`HostRequest::Vouch`]: let it in.
+    Vouched(Vouched),
     /// It is stored; it need not be said again.
     Stored,
     /// To [`HostRequest::Several`]: one answer a request, in their order, up to the first fault.

@@ -1,6 +1,6 @@
 //! What a host has, as its worker saw it in libvirt: domains, storage pools, capacity.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -35,6 +35,9 @@ pub struct HostFacts {
     pub accel: Accel,
     /// The host worker's version.
     pub worker: String,
+    /// Where it takes connections for transfers; none: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<SocketAddr>,
 }
 
 /// How guests run on a host.

@@ -195,6 +195,7 @@ mod tests {
                 libvirt: String::new(),
                 accel: Accel::Kvm,
                 worker: String::new(),
+                transfer: None,
             };
             let inventory = Inventory { facts, pools: Vec::new(), domains: domains.clone() };
             fleet.heartbeat(&name(host), Order::default(), Uuid::nil(), 0, now, SystemTime::now().into());

@@ -53,7 +53,7 @@ pub(super) fn decide(
             }
             existing(fleet, vm, Task::Remove)
         }
-        JobSpec::Image(spec) => image::decide(fleet, spec),
+        JobSpec::Image(spec) => image::decide(fleet, spec, coming, by, now),
         JobSpec::Change { vm, change } => {
             if let VmChange::Rename { to } = change {
                 check_free(fleet, &to.clone().into(), Some(vm))?;

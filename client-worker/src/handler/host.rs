@@ -164,6 +164,14 @@ impl Handlers {
                 }
                 Ok(self.stored(&host, result))
             }
+            HostRequest::Source { job } => self.source(&host, job).await.map(HostAnswer::Source),
+            HostRequest::Vouch { job, key, role } => match self.vouch(&host, job, &key, role).await? {
+                Some(vouched) => Ok(HostAnswer::Vouched(vouched)),
+                None => {
+                    self.refused.note(Kind::Denied, Who::Host(&host), "somebody who dialled it");
+                    Ok(HostAnswer::Denied { why: Denial::NotYours })
+                }
+            },
             HostRequest::Rekey { key } => {
                 tracing::info!(%host, next = %key.fingerprint(), "says its next key");
                 self.announced(&host, key).await.map(|()| HostAnswer::Stored)

@@ -12,6 +12,7 @@
 //! | [`said`] | what a host may say, cut and cleaned |
 //! | [`room`] | lists that fit into a message |
 //! | [`host`] | host workers: heartbeats, inventory, grants, progress, reports |
+//! | `transfer` | who may fetch what from whom |
 //!
 //! Which role may ask what is checked here and nowhere else, before anything is looked at.
 
@@ -25,6 +26,7 @@ mod said;
 mod serial;
 pub mod status;
 mod submit;
+mod transfer;
 
 use std::{sync::Arc, time::SystemTime};
 

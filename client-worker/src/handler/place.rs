@@ -195,7 +195,7 @@ fn trouble(disk: &Disk) -> Option<String> {
 }
 
 /// Addresses that no known domain has, nor one that is coming.
-fn macs(fleet: &FleetState, coming: &[Coming], count: usize) -> Result<Vec<MacAddr>, Fault> {
+pub(super) fn macs(fleet: &FleetState, coming: &[Coming], count: usize) -> Result<Vec<MacAddr>, Fault> {
     let mut macs: BTreeSet<MacAddr> = coming.iter().flat_map(|coming| &coming.macs).copied().collect();
     let mut ordered = Vec::with_capacity(count);
     while ordered.len() < count {

@@ -68,7 +68,9 @@ pub(super) fn tidy(request: &mut HostRequest) -> Result<bool, Fault> {
         HostRequest::Accept { .. }
         | HostRequest::Several { .. }
         | HostRequest::Pong { .. }
-        | HostRequest::Rekey { .. } => false,
+        | HostRequest::Rekey { .. }
+        | HostRequest::Source { .. }
+        | HostRequest::Vouch { .. } => false,
     })
 }
 
@@ -130,7 +132,7 @@ fn all_pools(pools: &mut Vec<Pool>) -> bool {
 }
 
 fn facts(facts: &mut HostFacts) -> bool {
-    let HostFacts { cpus: _, memory: _, memory_free: _, arch, hypervisor, libvirt, accel, worker } = facts;
+    let HostFacts { cpus: _, memory: _, memory_free: _, arch, hypervisor, libvirt, accel, worker, transfer: _ } = facts;
     let reason = match accel {
         Accel::Emulation { reason } => line(reason, LINE),
         Accel::Kvm | Accel::Unknown => false,
@@ -209,6 +211,7 @@ fn outcome(outcome: &mut Outcome) -> bool {
         | Outcome::Started { .. }
         | Outcome::Stopped { .. }
         | Outcome::Image(ImageOutcome::Marked { .. } | ImageOutcome::Unmarked { .. }) => false,
+        Outcome::Image(ImageOutcome::Copied { pool, .. }) => line(pool, WORD * 2),
     }
 }
 

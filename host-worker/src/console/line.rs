@@ -145,6 +145,8 @@ pub(super) async fn serve(line: Uuid, vm: &VmTask, tty: &Tty, link: &Link, mut f
                         | HostAnswer::Denied { .. }
                         | HostAnswer::Stored
                         | HostAnswer::Several { .. }
+                        | HostAnswer::Source(_)
+                        | HostAnswer::Vouched(_)
                         | HostAnswer::Fault { .. },
                     )
                     | Err(LinkError::Fault(_) | LinkError::Stopping) => return,

@@ -90,6 +90,8 @@ impl Pulse {
             | HostAnswer::Stored
             | HostAnswer::Several { .. }
             | HostAnswer::Line { .. }
+            | HostAnswer::Source(_)
+            | HostAnswer::Vouched(_)
             | HostAnswer::Fault { .. } => Ok(self.every),
         }
     }

@@ -20,6 +20,7 @@ use maglica_proto::{
     codec::{self, CodecError},
     fault::{Code, Fault, chain},
     host::{HostAnswer, HostRequest},
+    key::KeyPair,
     seal::{Refusal, Session},
     transport::{SealedError, SealedRequester},
 };
@@ -68,6 +69,7 @@ enum Call {
 pub struct Link {
     calls: mpsc::Sender<Call>,
     channel: watch::Receiver<Option<Channel>>,
+    keys: watch::Receiver<KeyPair>,
 }
 
 impl Link {
@@ -76,8 +78,9 @@ impl Link {
     pub fn start(requester: SealedRequester, identity: Identity) -> Self {
         let (calls, receiver) = mpsc::channel(QUEUE);
         let (announce, channel) = watch::channel(None);
-        tokio::spawn(Conversation { requester, identity, announce }.run(receiver));
-        Self { calls, channel }
+        let (speaks, keys) = watch::channel(identity.speaking().clone());
+        tokio::spawn(Conversation { requester, identity, announce, speaks }.run(receiver));
+        Self { calls, channel, keys }
     }
 
     /// Says something and hears the answer.
@@ -92,6 +95,8 @@ impl Link {
             answer @ (HostAnswer::Beat(_)
             | HostAnswer::Granted
             | HostAnswer::Denied { .. }
+            | HostAnswer::Source(_)
+            | HostAnswer::Vouched(_)
             | HostAnswer::Stored
             | HostAnswer::Several { .. }
             | HostAnswer::Line { .. }) => Ok(answer),
@@ -110,6 +115,8 @@ impl Link {
             HostAnswer::Beat(_)
             | HostAnswer::Granted
             | HostAnswer::Denied { .. }
+            | HostAnswer::Source(_)
+            | HostAnswer::Vouched(_)
             | HostAnswer::Stored
             | HostAnswer::Line { .. }
             | HostAnswer::Fault { .. } => Ok(Vec::new()),
@@ -127,6 +134,12 @@ impl Link {
         let _ = self.calls.try_send(Call::Rekey);
     }
 
+    /// The key that this host speaks with now.
+    #[must_use]
+    pub fn keys(&self) -> KeyPair {
+        self.keys.borrow().clone()
+    }
+
     /// The present session, told anew whenever it changes.
     #[must_use]
     pub fn channel(&self) -> watch::Receiver<Option<Channel>> {
@@ -138,6 +151,7 @@ struct Conversation {
     requester: SealedRequester,
     identity: Identity,
     announce: watch::Sender<Option<Channel>>,
+    speaks: watch::Sender<KeyPair>,
 }
 
 impl Conversation {
@@ -150,6 +164,10 @@ impl Conversation {
                     let _ = reply.send(answer);
                 }
                 Call::Rekey => self.rekey().await,
+            }
+            let speaking = self.identity.speaking();
+            if self.speaks.borrow().public() != speaking.public() {
+                self.speaks.send_replace(speaking.clone());
             }
         }
     }
@@ -210,6 +228,8 @@ impl Conversation {
                 HostAnswer::Beat(_)
                 | HostAnswer::Granted
                 | HostAnswer::Denied { .. }
+                | HostAnswer::Source(_)
+                | HostAnswer::Vouched(_)
                 | HostAnswer::Several { .. }
                 | HostAnswer::Line { .. },
             ) => {}

@@ -23,7 +23,7 @@ use maglica_proto::{
     host::{Denial, Held, HostAnswer, HostRequest, Offer, Report},
     id::JobId,
     inventory::Accel,
-    job::{HostEventKind, Outcome, Task},
+    job::{HostEventKind, ImageTask, Outcome, Task},
     name::DomainName,
     transport::backoff::Backoff,
 };
@@ -336,9 +336,13 @@ impl Owner {
                     tracing::info!(job = %id, ?why, "not granted");
                     runner.tell(Message::Forgotten(id));
                 }
-                HostAnswer::Beat(_) | HostAnswer::Stored | HostAnswer::Several { .. } | HostAnswer::Line { .. } | HostAnswer::Fault { .. } => {
-                    runner.tell(Message::Forgotten(id))
-                }
+                HostAnswer::Beat(_)
+                | HostAnswer::Stored
+                | HostAnswer::Source(_)
+                | HostAnswer::Vouched(_)
+                | HostAnswer::Several { .. }
+                | HostAnswer::Line { .. }
+                | HostAnswer::Fault { .. } => runner.tell(Message::Forgotten(id)),
             }
         });
     }
@@ -378,7 +382,7 @@ impl Owner {
             let work = async {
                 // Only what makes a machine needs to know, and a libvirt that is away would be waited for.
                 let accel = match &task {
-                    Task::Clone(_) => means.inventory.accel().await,
+                    Task::Clone(_) | Task::Image(ImageTask::Copy(_)) => means.inventory.accel().await,
                     Task::Start(_)
                     | Task::Stop { .. }
                     | Task::Destroy(_)
@@ -394,6 +398,7 @@ impl Owner {
                     tools: means.tools.clone(),
                     customizer: means.customizer.clone(),
                     journal: journal.clone(),
+                    grants: Arc::new(means.link.clone()),
                     cancel,
                 };
                 match &interrupted {

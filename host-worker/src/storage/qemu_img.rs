@@ -75,6 +75,43 @@ pub async fn chain(
     serde_json::from_str(&output.stdout).map_err(|source| QemuImgError::Output { path: path.to_owned(), source })
 }
 
+/// Whether a disk refers to no other file: neither one that it is an overlay of nor one that holds its data. No such file is looked at.
+///
+/// # Errors
+/// [`QemuImgError`].
+pub async fn stands_alone(
+    tools: &ToolPaths,
+    path: &str,
+    format: &str,
+    cancel: &CancellationToken,
+) -> Result<bool, QemuImgError> {
+    #[derive(Deserialize)]
+    struct Info {
+        #[serde(rename = "backing-filename")]
+        backing: Option<String>,
+        #[serde(rename = "format-specific")]
+        specific: Option<Specific>,
+    }
+    #[derive(Deserialize)]
+    struct Specific {
+        #[serde(default)]
+        data: serde_json::Map<String, serde_json::Value>,
+    }
+    if format == "raw" {
+        return Ok(true);
+    }
+    let output = Tool::new(PROGRAM)
+        .paths(tools)
+        .args(["info", "--output=json", "-f", format, path])
+        .run(cancel)
+        .await
+        .map_err(|source| QemuImgError::Tool { path: path.to_owned(), source })?;
+    let info: Info = serde_json::from_str(&output.stdout)
+        .map_err(|source| QemuImgError::Output { path: path.to_owned(), source })?;
+    let data_file = info.specific.is_some_and(|specific| specific.data.contains_key("data-file"));
+    Ok(info.backing.is_none() && !data_file)
+}
+
 /// Checks that a disk is sound. Formats that know no check are taken to be.
 ///
 /// # Errors

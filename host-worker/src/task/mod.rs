@@ -35,6 +35,7 @@ use crate::{
     customize::Customizer,
     hypervisor::{DomainRow, Host, snapshot_xml::Mark},
     tool::{ToolError, ToolPaths},
+    transfer::Grants,
 };
 
 /// The journal could not be written; nothing may be done that is not in it.
@@ -76,6 +77,8 @@ pub struct TaskContext {
     pub customizer: Arc<dyn Customizer>,
     /// Where the course is written down.
     pub journal: Arc<dyn Journal>,
+    /// Who may have what of other hosts.
+    pub grants: Arc<dyn Grants>,
     /// Fires when the job is to be stopped.
     pub cancel: CancellationToken,
 }
@@ -206,7 +209,7 @@ mod tests {
     use maglica_proto::name::DomainName;
 
     use super::*;
-    use crate::{customize::guestfs::Guestfs, hypervisor::Libvirt};
+    use crate::{customize::guestfs::Guestfs, hypervisor::Libvirt, transfer::NoGrants};
 
     /// Remembers nothing.
     struct Deaf;
@@ -235,6 +238,7 @@ mod tests {
             customizer: Arc::new(Guestfs::new(tools.clone(), PathBuf::new())),
             tools,
             journal: Arc::new(Deaf),
+            grants: Arc::new(NoGrants),
             cancel: CancellationToken::new(),
         };
         cx.cancel.cancel();

@@ -12,6 +12,7 @@ use maglica_host_worker::{
     hypervisor::{Host, Libvirt},
     task::{Journal, JournalError, TaskContext, Undo},
     tool::ToolPaths,
+    transfer::NoGrants,
 };
 use maglica_proto::{
     id::JobId,
@@ -121,6 +122,7 @@ impl Rig {
             customizer: Arc::new(Guestfs::new(tools.clone(), self.path().to_owned())),
             tools,
             journal,
+            grants: Arc::new(NoGrants),
             cancel,
         };
         (cx, record)

@@ -26,6 +26,8 @@ const MAX_DAYS: u64 = 36_500;
 const MAX_WEIGHT: u64 = 1_000_000;
 /// Below this a loop would do nothing else; above it nobody would call it a heartbeat.
 const TIMING_MS: (u64, u64) = (10, 86_400_000);
+/// Where hosts take connections for transfers: beside the two of the client worker, and the one kept for its pages.
+const TRANSFER_PORT: u16 = 5558;
 /// More than this at a time would only fight over the disk.
 const MAX_JOBS: u64 = 64;
 /// One process has file descriptors for so many and no more on any system we know.
@@ -177,8 +179,18 @@ fn host(mut section: Section) -> Result<Host, BadKey> {
         let folders = read::list(value, ':')?.into_iter().map(PathBuf::from).collect::<Vec<_>>();
         folders.iter().all(|folder| folder.is_absolute()).then_some(folders)
     })?;
+    let address = section.value("address", "an IP address of this host", parsed)?;
+    let transfer_port = bounded(&mut section, "transfer_port", (0, u16::MAX.into()))?
+        .map_or(TRANSFER_PORT, |port| u16::try_from(port).unwrap_or(TRANSFER_PORT));
     section.finish()?;
-    Ok(Host { name, accel: accel.unwrap_or(Accel::Auto), jobs, tool_path: tool_path.unwrap_or_default() })
+    Ok(Host {
+        name,
+        accel: accel.unwrap_or(Accel::Auto),
+        jobs,
+        tool_path: tool_path.unwrap_or_default(),
+        address,
+        transfer_port,
+    })
 }
 
 fn operator(mut section: Section, state_dir: &Path) -> Result<Operator, BadKey> {

@@ -193,6 +193,10 @@ pub struct Host {
     pub jobs: usize,
     /// Folders in which programs are looked for before `PATH`.
     pub tool_path: Vec<PathBuf>,
+    /// Its address for other hosts and operators; none: the one from which it reaches the client worker.
+    pub address: Option<IpAddr>,
+    /// Where it takes connections for transfers; 0: nowhere.
+    pub transfer_port: u16,
 }
 
 impl Host {

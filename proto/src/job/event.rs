@@ -40,6 +40,8 @@ pub enum Step {
     Change,
     /// A snapshot is taken, gone back to or deleted.
     Snapshot,
+    /// Disks are fetched from elsewhere.
+    Transfer,
     /// A step of a newer version.
     #[serde(other)]
     Other,
@@ -62,6 +64,7 @@ impl Step {
             Self::Power => "power",
             Self::Change => "change",
             Self::Snapshot => "snapshot",
+            Self::Transfer => "transfer",
             Self::Other => "other",
         }
     }

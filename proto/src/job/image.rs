@@ -2,8 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use uuid::Uuid;
+
 use super::{VmRef, VmTask};
-use crate::name::DomainName;
+use crate::{
+    name::{DomainName, HostName, PoolName},
+    net::MacAddr,
+    units::ByteSize,
+};
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +21,24 @@ pub enum ImageSpec {
     Unmark(VmRef),
     /// Delete its definition and its disks, unless somebody stands on them.
     Remove(VmRef),
+    /// Bring it to another host, under the same name.
+    Copy(CopySpec),
+}
+
+/// Which image is copied to where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopySpec {
+    /// The image, and the host to copy it from; none: one that has it.
+    #[serde(flatten)]
+    pub image: VmRef,
+    /// The host that is to have it.
+    pub dest: HostName,
+    /// The storage pool there, if not the one of the same name or the one with most room.
+    #[serde(default)]
+    pub pool: Option<PoolName>,
+    /// How many bytes in a second at the most.
+    #[serde(default)]
+    pub rate: Option<ByteSize>,
 }
 
 impl ImageSpec {
@@ -23,6 +47,7 @@ impl ImageSpec {
     pub const fn name(&self) -> &DomainName {
         match self {
             Self::Mark(image) | Self::Unmark(image) | Self::Remove(image) => &image.name,
+            Self::Copy(copy) => &copy.image.name,
         }
     }
 
@@ -33,6 +58,7 @@ impl ImageSpec {
             Self::Mark(_) => "image-mark",
             Self::Unmark(_) => "image-unmark",
             Self::Remove(_) => "image-remove",
+            Self::Copy(_) => "image-copy",
         }
     }
 }
@@ -47,6 +73,30 @@ pub enum ImageTask {
     Unmark(VmTask),
     /// Delete it.
     Remove(VmTask),
+    /// Fetch it from another host.
+    Copy(CopyTask),
+}
+
+/// A copy with what the client worker decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyTask {
+    /// The image as the other host has it.
+    #[serde(flatten)]
+    pub image: VmTask,
+    /// The other host. Where it is reached is asked when it is dialled, for that may change.
+    pub from: HostName,
+    /// The UUID of the copy.
+    pub copy: Uuid,
+    /// One address for each of the image's interfaces, in their order.
+    pub macs: Vec<MacAddr>,
+    /// The storage pool, if one was asked for.
+    #[serde(default)]
+    pub pool: Option<PoolName>,
+    /// How many bytes in a second at the most.
+    #[serde(default)]
+    pub rate: Option<ByteSize>,
+    /// Who asked; written into the domain's metadata.
+    pub by: String,
 }
 
 impl ImageTask {
@@ -55,6 +105,7 @@ impl ImageTask {
     pub const fn name(&self) -> &DomainName {
         match self {
             Self::Mark(image) | Self::Unmark(image) | Self::Remove(image) => &image.name,
+            Self::Copy(copy) => &copy.image.name,
         }
     }
 }
@@ -80,5 +131,16 @@ pub enum ImageOutcome {
         /// Disks that were left alone, each with the reason.
         #[serde(default)]
         kept: Vec<String>,
+    },
+    /// It is here now as well.
+    Copied {
+        /// From which host.
+        from: HostName,
+        /// The UUID of the copy.
+        uuid: Uuid,
+        /// How much data its disks have.
+        size: ByteSize,
+        /// The pool.
+        pool: String,
     },
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub use self::{
     change::{Applied, BootDevice, IsoSource, SnapshotChange, VmChange},
     event::{GuestAnswer, HostEvent, HostEventKind, JobEvent, JobEventKind, JobState, Outcome, Step},
-    image::{ImageOutcome, ImageSpec, ImageTask},
+    image::{CopySpec, CopyTask, ImageOutcome, ImageSpec, ImageTask},
 };
 use crate::{
     id::JobId,

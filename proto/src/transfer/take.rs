@@ -17,7 +17,7 @@ use super::{
 use crate::units::ByteSize;
 
 /// How many digests one message carries.
-const DIGESTS_AT_ONCE: usize = 1000;
+const DIGESTS_AT_ONCE: usize = 500;
 /// How many pieces wait between the two threads.
 const AHEAD: usize = 4;
 /// How much such a piece has.

@@ -188,11 +188,12 @@ pub(crate) fn steps() -> Vec<(&'static str, Step)> {
         Step::Power,
         Step::Change,
         Step::Snapshot,
+        Step::Transfer,
         Step::Other,
     ];
     covers!(all, "check" => Step::Check, "volumes" => Step::Volumes, "customize" => Step::Customize, "define" => Step::Define,
         "start" => Step::Start, "guest" => Step::Guest, "stop" => Step::Stop, "remove" => Step::Remove, "mark" => Step::Mark,
-        "power" => Step::Power,
+        "power" => Step::Power, "transfer" => Step::Transfer,
         "change" => Step::Change, "snapshot" => Step::Snapshot, "other" => Step::Other);
     all.into_iter().map(|step| (step.as_str(), step)).collect()
 }

@@ -14,6 +14,7 @@ pub(crate) fn facts(accel: Accel) -> HostFacts {
         libvirt: "9.0.0".to_owned(),
         accel,
         worker: "0.1.0".to_owned(),
+        transfer: None,
     }
 }
 

@@ -394,12 +394,13 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
         ("several", several),
     ];
     let requests: Vec<_> = requests.into_iter().chain(console::host_requests()).collect();
+    let requests: Vec<_> = requests.into_iter().chain(image::host_requests()).collect();
     let values: Vec<_> = requests.iter().map(|(_, request)| request).collect();
     covers!(values, "line" => HostRequest::Line(_), "log" => HostRequest::Log { .. }, "heartbeat" => HostRequest::Heartbeat(_), "inventory" => HostRequest::Inventory { .. },
         "inventory-change" => HostRequest::InventoryChange { .. },
         "accept" => HostRequest::Accept { .. }, "refuse" => HostRequest::Refuse { .. }, "progress" => HostRequest::Progress { .. },
         "report" => HostRequest::Report(_), "pong" => HostRequest::Pong { .. }, "rekey" => HostRequest::Rekey { .. },
-        "several" => HostRequest::Several { .. });
+        "several" => HostRequest::Several { .. }, "source" => HostRequest::Source { .. }, "vouch" => HostRequest::Vouch { .. });
     let devices: Vec<DiskDevice> = disk_devices().into_iter().map(|(_, device)| device).collect();
     assert!(devices.len() + 2 <= 10, "each kind of device has a domain to be in");
     requests
@@ -447,6 +448,11 @@ fn host_answers() -> Vec<(&'static str, HostAnswer)> {
     let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
     covers!(values, "line" => HostAnswer::Line { .. }, "beat" => HostAnswer::Beat(_), "granted" => HostAnswer::Granted, "denied" => HostAnswer::Denied { .. },
         "stored" => HostAnswer::Stored, "several" => HostAnswer::Several { .. }, "fault" => HostAnswer::Fault { .. });
+    let answers: Vec<_> = answers.into_iter().chain(image::host_answers()).collect();
+    let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
+    covers!(values, "beat" => HostAnswer::Beat(_), "granted" => HostAnswer::Granted, "denied" => HostAnswer::Denied { .. },
+        "stored" => HostAnswer::Stored, "several" => HostAnswer::Several { .. }, "source" => HostAnswer::Source(_),
+        "vouched" => HostAnswer::Vouched(_), "fault" => HostAnswer::Fault { .. });
     answers
 }
 

@@ -290,6 +290,8 @@ impl SimulatedHost {
             answer @ (HostAnswer::Beat(_)
             | HostAnswer::Granted
             | HostAnswer::Denied { .. }
+            | HostAnswer::Source(_)
+            | HostAnswer::Vouched(_)
             | HostAnswer::Stored
             | HostAnswer::Several { .. }
             | HostAnswer::Line { .. }) => Ok(answer),

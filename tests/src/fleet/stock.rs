@@ -33,6 +33,7 @@ pub fn inventory(host: u32, domains: u32, images: u32) -> Result<Inventory, Inva
         libvirt: "9.0.0".to_owned(),
         accel: Accel::Kvm,
         worker: env!("CARGO_PKG_VERSION").to_owned(),
+        transfer: None,
     };
     let pool = Pool {
         name: PoolName::new("default")?,
@@ -124,6 +125,7 @@ pub fn steps(task: &Task) -> Vec<Step> {
         Task::Start(_) => vec![Step::Check, Step::Start],
         Task::Stop { .. } | Task::Destroy(_) => vec![Step::Check, Step::Stop],
         Task::Remove(_) | Task::Image(ImageTask::Remove(_)) => vec![Step::Check, Step::Remove],
+        Task::Image(ImageTask::Copy(_)) => vec![Step::Check, Step::Transfer, Step::Define],
         Task::Image(ImageTask::Mark(_) | ImageTask::Unmark(_)) => vec![Step::Check, Step::Mark],
         Task::Change { .. } => vec![Step::Check, Step::Change],
         Task::Snapshot { .. } => vec![Step::Check, Step::Snapshot],
@@ -177,6 +179,15 @@ pub fn carry_out(inventory: &mut Inventory, job: JobId, task: &Task) -> Result<O
         Task::Image(task) => Outcome::Image(match task {
             ImageTask::Mark(_) => ImageOutcome::Marked { already: mark(inventory, true) },
             ImageTask::Unmark(_) => ImageOutcome::Unmarked { already: mark(inventory, false) },
+            ImageTask::Copy(copy) => {
+                let mut new = domain(vm.as_str(), 0, 0, DomainState::Off, None)?;
+                new.uuid = copy.copy;
+                inventory.domains.retain(|domain| domain.name != vm);
+                inventory.domains.push(new);
+                inventory.domains.sort_by(|a, b| a.name.cmp(&b.name));
+                let (from, pool) = (copy.from.clone(), "default".to_owned());
+                ImageOutcome::Copied { from, uuid: copy.copy, size: ByteSize::mib(500), pool }
+            }
             ImageTask::Remove(_) => {
                 inventory.domains.retain(|domain| domain.name != vm);
                 ImageOutcome::Removed { volumes: vec![format!("default/{vm}.qcow2")], kept: Vec::new() }

@@ -1,5 +1,6 @@
 //! `maglica image …`: one file for what takes more than a line.
 
+mod copy;
 mod list;
 mod show;
 
@@ -25,6 +26,9 @@ pub enum Image {
     /// Show one with all its details, on each host that has it.
     #[command(visible_alias = "info")]
     Show(Which),
+    /// Copy one to other hosts, from host to host directly.
+    #[command(visible_alias = "cp")]
+    Copy(copy::Copy),
     /// Keep a virtual machine that is off as an image.
     Mark(Act),
     /// Make an ordinary virtual machine of an image again.
@@ -80,6 +84,7 @@ impl Image {
         match self {
             Self::List { on } => list::run(on, app).await,
             Self::Show(which) => show::run(which.image()?, app).await,
+            Self::Copy(copy) => copy.run(app).await,
             Self::Mark(Act { which, detach }) => submit(ImageSpec::Mark(which.image()?), detach, app).await,
             Self::Unmark(Act { which, detach }) => submit(ImageSpec::Unmark(which.image()?), detach, app).await,
             Self::Remove { which, yes, detach } => {

@@ -11,7 +11,7 @@ use maglica_proto::{
     fault::{Code, Fault},
     host::{Denial, Heartbeat, Offer, Report},
     id::JobId,
-    job::{HostEvent, HostEventKind, JobEvent, JobRow, JobView},
+    job::{HostEvent, HostEventKind, JobEvent, JobRow, JobView, Task},
     name::HostName,
     request::Submission,
     status::{JobCount, StoreStatus},
@@ -63,6 +63,17 @@ pub struct Watched {
     pub progress: Option<HostEventKind>,
 }
 
+/// A job that its host works on.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// What its host was told.
+    pub task: Task,
+    /// Its host.
+    pub host: HostName,
+    /// Who asked for it.
+    pub by: String,
+}
+
 type Reply<T> = oneshot::Sender<Result<T, Fault>>;
 
 enum Command {
@@ -80,6 +91,7 @@ enum Command {
     Unanswered(Reply<Vec<(JobId, HostName)>>),
     Coming(Reply<Vec<Coming>>),
     Show(JobId, Reply<JobView>),
+    Running(JobId, Reply<Running>),
     List(u32, Reply<Vec<JobRow>>),
     Status(Reply<(Vec<JobCount>, StoreStatus)>),
     Watch(JobId, u32, Reply<Watched>),
@@ -191,6 +203,14 @@ impl Desk {
     /// A fault of the store.
     pub async fn heartbeat(&self, host: HostName, order: Order, beat: Heartbeat) -> Result<Due, Fault> {
         ask!(self, Heartbeat, host, order, beat)
+    }
+
+    /// A job that its host works on.
+    ///
+    /// # Errors
+    /// A fault: there is none of this id that runs.
+    pub async fn running(&self, id: JobId) -> Result<Running, Fault> {
+        ask!(self, Running, id)
     }
 
     /// A host is down.

@@ -18,10 +18,10 @@ use maglica_proto::{
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Command, Due, Reply, Watched, commits::Commits, live::Live};
+use super::{Command, Due, Reply, Running, Watched, commits::Commits, live::Live};
 use crate::{
     job::{
-        record::{JobRecord, NewJob, check_new},
+        record::{JobRecord, NewJob, Phase, check_new},
         store::{Change, JobStore, StoreError},
     },
     order::Order,
@@ -287,6 +287,15 @@ impl Owner {
             Command::Show(id, reply) => {
                 let answer = self.find(id).map(|record| record.view());
                 batch.answer(reply, answer);
+            }
+            Command::Running(id, reply) => {
+                let running = self.live.get(id).filter(|record| record.phase == Phase::Running { cancel: false });
+                let answer = running.map(|JobRecord { task, host, by, .. }| Running {
+                    task: task.clone(),
+                    host: host.clone(),
+                    by: by.clone(),
+                });
+                batch.answer(reply, answer.ok_or_else(|| no_such_job(id)));
             }
             Command::List(limit, reply) => {
                 let answer = self.store.recent(limit).map_err(|error| store_fault(&error));

@@ -12,6 +12,7 @@
 //! and one of [`schedule`]'s.
 
 pub mod change;
+mod copy;
 pub mod live;
 pub mod schedule;
 pub mod serial;
@@ -28,7 +29,10 @@ use maglica_proto::{
 use roxmltree::{Document, Node};
 use uuid::Uuid;
 
-pub use self::write::{CloneEdit, for_clone, marked};
+pub use self::{
+    copy::{CopyEdit, for_copy},
+    write::{CloneEdit, for_clone, marked},
+};
 use super::storage_xml::{child, text_at};
 
 /// The namespace of Maglica's element in a domain's metadata.

@@ -176,7 +176,7 @@ fn own_domain() -> Element {
     Element { namespaces: Some(namespaces), ..own("domain", None) }
 }
 
-fn text(root: &Element) -> Result<String, DomainXmlError> {
+pub(super) fn text(root: &Element) -> Result<String, DomainXmlError> {
     let mut out = Vec::new();
     root.write(&mut out).map_err(|error| DomainXmlError::Syntax(error.to_string()))?;
     String::from_utf8(out).map_err(|error| DomainXmlError::Syntax(error.to_string()))

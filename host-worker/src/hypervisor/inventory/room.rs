@@ -41,6 +41,7 @@ pub(crate) fn host_facts(facts: Facts, accel: Accel) -> HostFacts {
         libvirt: facts.libvirt,
         accel,
         worker: env!("CARGO_PKG_VERSION").to_owned(),
+        transfer: None,
     }
 }
 

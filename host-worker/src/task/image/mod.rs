@@ -2,10 +2,12 @@
 //!
 //! | file | does |
 //! | --- | --- |
+//! | [`copy`] | fetches an image from another host |
 //! | [`mark`] | says in a domain's metadata that it is an image, or is none any more |
 //!
 //! Removing one is [`super::remove`]'s, as of a machine, but that nobody may stand on its disks.
 
+mod copy;
 mod mark;
 
 use maglica_proto::{
@@ -24,13 +26,14 @@ pub(super) async fn run(task: &ImageTask, cx: &TaskContext) -> Result<Outcome, F
         ImageTask::Mark(vm) => mark::run(vm, true, cx).await,
         ImageTask::Unmark(vm) => mark::run(vm, false, cx).await,
         ImageTask::Remove(vm) => remove::run(Subject::Image, vm, cx).await,
+        ImageTask::Copy(task) => Box::pin(copy::run(task, cx)).await,
     }
 }
 
 /// Ends what a crash interrupted.
 pub(super) async fn recover(
     task: &ImageTask,
-    _done: &[Step],
+    done: &[Step],
     undo: &[Undo],
     cx: &TaskContext,
     decide: impl Fn(&str),
@@ -48,5 +51,6 @@ pub(super) async fn recover(
             decide("go on");
             remove::recover(Subject::Image, vm, undo, cx).await
         }
+        ImageTask::Copy(task) => Box::pin(copy::recover(task, done, undo, cx, decide)).await,
     }
 }

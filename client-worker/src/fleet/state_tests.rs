@@ -14,6 +14,7 @@ fn inventory(worker: &str) -> Inventory {
         libvirt: String::new(),
         accel: Accel::Unknown,
         worker: worker.to_owned(),
+        transfer: None,
     };
     Inventory { facts, pools: Vec::new(), domains: Vec::new() }
 }

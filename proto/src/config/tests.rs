@@ -202,6 +202,7 @@ fn the_example_changes_nothing_as_it_is_and_shows_the_defaults() {
     all.hosts.clear();
     assert_eq!(all.host.name().unwrap().as_str(), "host0.example.jp");
     all.host.name = None;
+    assert_eq!(all.host.address.take(), Some("192.168.0.10".parse().unwrap()));
     assert_eq!(all.operator, super::Operator::of_root(&all.state_dir));
     all.operator = defaults.operator.clone();
     all.libvirt.transport = None;

@@ -141,6 +141,6 @@ pub enum ImageOutcome {
         /// How much data its disks have.
         size: ByteSize,
         /// The pool.
-        pool: String,
+        pool: PoolName,
     },
 }

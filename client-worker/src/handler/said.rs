@@ -210,8 +210,9 @@ fn outcome(outcome: &mut Outcome) -> bool {
         Outcome::Cloned { .. }
         | Outcome::Started { .. }
         | Outcome::Stopped { .. }
-        | Outcome::Image(ImageOutcome::Marked { .. } | ImageOutcome::Unmarked { .. }) => false,
-        Outcome::Image(ImageOutcome::Copied { pool, .. }) => line(pool, WORD * 2),
+        | Outcome::Image(ImageOutcome::Marked { .. } | ImageOutcome::Unmarked { .. } | ImageOutcome::Copied { .. }) => {
+            false
+        }
     }
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
         kept: vec!["vdb (/mnt/data.raw): it is shared".to_owned()],
     };
     let copied =
-        ImageOutcome::Copied { from: name("host1.example.jp"), uuid: uuid(), size: gib(1), pool: "default".to_owned() };
+        ImageOutcome::Copied { from: name("host1.example.jp"), uuid: uuid(), size: gib(1), pool: name("default") };
     let outcomes = vec![
         ("image-marked", ImageOutcome::Marked { already: false }),
         ("image-unmarked", ImageOutcome::Unmarked { already: true }),

@@ -185,7 +185,7 @@ pub fn carry_out(inventory: &mut Inventory, job: JobId, task: &Task) -> Result<O
                 inventory.domains.retain(|domain| domain.name != vm);
                 inventory.domains.push(new);
                 inventory.domains.sort_by(|a, b| a.name.cmp(&b.name));
-                let (from, pool) = (copy.from.clone(), "default".to_owned());
+                let (from, pool) = (copy.from.clone(), PoolName::new("default")?);
                 ImageOutcome::Copied { from, uuid: copy.copy, size: ByteSize::mib(500), pool }
             }
             ImageTask::Remove(_) => {

@@ -15,6 +15,7 @@ mod plan;
 use maglica_proto::{
     fault::{Code, Fault},
     job::{CopyTask, ImageOutcome, Outcome, Step},
+    name::PoolName,
     units::ByteSize,
 };
 
@@ -54,7 +55,7 @@ pub(super) async fn recover(
         && let Some(size) = define::size_of(task, cx).await?
     {
         decide("the image was defined: it is there");
-        return Ok(outcome(task, size, pool));
+        return outcome(task, size, &pool);
     }
     decide("the image was not finished: take everything back");
     let left = trail.take_back().await;
@@ -70,7 +71,7 @@ async fn finish(
     earlier: Option<String>,
 ) -> Result<Outcome, Fault> {
     match make(task, cx, &mut trail, earlier).await {
-        Ok(plan) => Ok(outcome(task, plan.total, plan.pool.name)),
+        Ok(plan) => outcome(task, plan.total, &plan.pool.name),
         Err(mut fault) => {
             fault.left.extend(trail.take_back().await);
             Err(fault)
@@ -78,8 +79,9 @@ async fn finish(
     }
 }
 
-fn outcome(task: &CopyTask, size: ByteSize, pool: String) -> Outcome {
-    Outcome::Image(ImageOutcome::Copied { from: task.from.clone(), uuid: task.copy, size, pool })
+fn outcome(task: &CopyTask, size: ByteSize, pool: &str) -> Result<Outcome, Fault> {
+    let pool = PoolName::new(pool).map_err(|error| Fault::from_error(Code::Hypervisor, &error))?;
+    Ok(Outcome::Image(ImageOutcome::Copied { from: task.from.clone(), uuid: task.copy, size, pool }))
 }
 
 async fn make(

@@ -444,8 +444,7 @@ fn host_answers() -> Vec<(&'static str, HostAnswer)> {
         ("several", HostAnswer::Several { answers: vec![HostAnswer::Stored, HostAnswer::Fault { fault: fault() }] }),
         ("fault", HostAnswer::Fault { fault: fault() }),
     ];
-    let answers: Vec<_> =
-        answers.into_iter().chain(console::host_answers()).chain(image::host_answers()).collect();
+    let answers: Vec<_> = answers.into_iter().chain(console::host_answers()).chain(image::host_answers()).collect();
     let values: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
     covers!(values, "line" => HostAnswer::Line { .. }, "beat" => HostAnswer::Beat(_), "granted" => HostAnswer::Granted, "denied" => HostAnswer::Denied { .. },
         "stored" => HostAnswer::Stored, "several" => HostAnswer::Several { .. }, "source" => HostAnswer::Source(_),

@@ -79,6 +79,7 @@ async fn keep(domain: &Domain, plan: Plan, means: &Means, stop: &CancellationTok
         tools: means.tools.clone(),
         customizer: means.customizer.clone(),
         journal: Arc::new(Unwritten),
+        grants: Arc::new(means.link.clone()),
         cancel: stop.clone(),
     };
     for name in &plan.delete {

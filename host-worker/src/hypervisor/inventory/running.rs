@@ -115,6 +115,7 @@ mod tests {
             libvirt: String::new(),
             accel: Accel::Unknown,
             worker: String::new(),
+            transfer: None,
         };
         let mut seen = Inventory { facts, pools: Vec::new(), domains: vec![domain] };
         let said: Heard = [(1, "10.9.9.9"), (2, "10.0.0.2"), (3, "10.0.0.3")]

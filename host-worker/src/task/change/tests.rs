@@ -45,6 +45,7 @@ async fn machine(folder: &tempfile::TempDir) -> (VmTask, TaskContext) {
         customizer: Arc::new(Guestfs::new(tools.clone(), PathBuf::new())),
         tools,
         journal: Arc::new(Deaf),
+        grants: Arc::new(crate::transfer::NoGrants),
         cancel: CancellationToken::new(),
     };
     (VmTask { name: DomainName::new("vm0").unwrap(), uuid }, cx)

@@ -101,6 +101,8 @@ fn description(task: &CopyTask, cx: &TaskContext, plan: &Plan, emulate: bool) ->
         disks: &disks,
         macs: &task.macs,
         emulate,
+        // An image does not run, so it puts nothing out.
+        log: None,
         made: &made,
     };
     let edit = CopyEdit { clone, nvram: nvram.as_deref(), marked: read.marked_image };

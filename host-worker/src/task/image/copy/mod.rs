@@ -45,6 +45,7 @@ pub(super) async fn recover(
         | Undo::UndefineDomain { .. }
         | Undo::DestroyDomain { .. }
         | Undo::RemoveFile { .. }
+        | Undo::DeleteUnattached { .. }
         | Undo::Deleted { .. } => None,
     });
     let Some(pool) = defined else {

@@ -54,6 +54,7 @@ pub(super) fn earlier(undo: &[Undo]) -> Option<String> {
         | Undo::UndefinePartial { .. }
         | Undo::UndefineDomain { .. }
         | Undo::DestroyDomain { .. }
+        | Undo::DeleteUnattached { .. }
         | Undo::Deleted { .. } => None,
     })
 }

@@ -232,10 +232,12 @@ async fn real_a_copy_goes_on_after_its_host_worker_was_killed_and_after_the_othe
     let (again, running) = (whole(&task), cx.clone());
     let work = tokio::spawn(async move { task::recover(&again, &[Step::Check], &undo, &running).await });
     under_way(&record, ByteSize::mib(1)).await;
-    let begins = record.events.lock().unwrap().iter().find_map(|event| match event {
-        HostEventKind::StepProgress { done, .. } => Some(*done),
-        _ => None,
-    });
+    let begins = record
+        .events
+        .lock()
+        .unwrap()
+        .iter()
+        .find_map(|event| if let HostEventKind::StepProgress { done, .. } = event { Some(*done) } else { None });
     assert!(begins >= Some(ByteSize::mib(60)), "it begins where the first segment ends: {begins:?}");
     let port = pair.address().port();
     pair.stop.cancel();

@@ -186,7 +186,6 @@ impl JobSpec {
 
 /// What a host worker is told to do: the request with all that the client worker decided, so that doing it twice
 /// makes the same thing.
-#[expect(clippy::large_enum_variant, reason = "few exist at a time; a box would only make each match longer")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Task {

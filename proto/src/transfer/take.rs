@@ -60,7 +60,9 @@ impl<'a> Taker<'a> {
         self.wire.say(&Ask::Describe)?;
         match self.wire.hear()? {
             Say::Files(listed) => Ok(listed),
-            other => Err(unexpected(other)),
+            other @ (Say::Begin { .. } | Say::Segment { .. } | Say::End | Say::Wait | Say::Refused { .. }) => {
+                Err(unexpected(other))
+            }
         }
     }
 
@@ -98,7 +100,9 @@ impl<'a> Taker<'a> {
             match self.wire.hear()? {
                 Say::Begin { size, data, from, before } => break (size, data, from.as_bytes(), before),
                 Say::Wait => {}
-                other => return Err(unexpected(other)),
+                other @ (Say::Files(_) | Say::Segment { .. } | Say::End | Say::Refused { .. }) => {
+                    return Err(unexpected(other));
+                }
             }
         };
         let size = size.as_bytes();
@@ -144,7 +148,7 @@ fn receive(
     // The writer says itself why it went.
     let gone = |_| TransferError::Closed;
     loop {
-        match wire.next::<Say>()? {
+        match wire.receive::<Say>()? {
             Came::Data { offset, bytes } => {
                 let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 let end = offset.saturating_add(length);
@@ -182,7 +186,9 @@ fn receive(
             Came::Message(Say::Segment { .. } | Say::End) => {
                 return Err(TransferError::Protocol("a segment is missing"));
             }
-            Came::Message(other) => return Err(unexpected(other)),
+            Came::Message(other @ (Say::Files(_) | Say::Begin { .. } | Say::Refused { .. })) => {
+                return Err(unexpected(other));
+            }
         }
     }
 }

@@ -96,9 +96,9 @@ impl Wire {
         stream.write_all(&opening).map_err(TransferError::Io)?;
         let mut length = [0; 2];
         // Whoever does not let somebody in closes with the opening unread or read.
-        stream.read_exact(&mut length).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => TransferError::Closed,
-            _ => TransferError::Io(error),
+        stream.read_exact(&mut length).map_err(|error| {
+            let closed = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
+            if closed { TransferError::Closed } else { TransferError::Io(error) }
         })?;
         let length = usize::from(u16::from_be_bytes(length));
         if length > HANDSHAKE_MAX {
@@ -156,7 +156,7 @@ impl Wire {
     ///
     /// # Errors
     /// [`TransferError`].
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Came<'_, T>, TransferError> {
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<Came<'_, T>, TransferError> {
         let mut length = [0; 2];
         self.reader.read_exact(&mut length).map_err(TransferError::Io)?;
         let record = &mut self.record[..usize::from(u16::from_be_bytes(length))];
@@ -179,7 +179,7 @@ impl Wire {
     /// # Errors
     /// [`TransferError`], also if content comes in its place.
     pub fn hear<T: DeserializeOwned>(&mut self) -> Result<T, TransferError> {
-        match self.next()? {
+        match self.receive()? {
             Came::Message(message) => Ok(message),
             Came::Data { .. } => Err(TransferError::Protocol("content that was not asked for")),
         }

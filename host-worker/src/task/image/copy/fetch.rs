@@ -183,9 +183,10 @@ impl Drop for Cut {
 
 async fn pause(cx: &TaskContext, again: &mut Backoff, until: Instant, why: TransferError) -> Result<(), Fault> {
     if Instant::now() >= until {
-        return Err(match why {
-            TransferError::Refused(fault) => *fault,
-            error => Fault::from_error(Code::HostDown, &error),
+        return Err(if let TransferError::Refused(fault) = why {
+            *fault
+        } else {
+            Fault::from_error(Code::HostDown, &why)
         });
     }
     tokio::select! {

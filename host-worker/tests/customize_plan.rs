@@ -381,6 +381,20 @@ method=auto
 ";
 
 #[test]
+fn two_keyfiles_of_one_uuid_get_one_each_and_what_refers_to_it_follows_the_first() {
+    let path = |name: &str| format!("/etc/NetworkManager/system-connections/{name}.nmconnection");
+    let (first, second, vlan) = (path("a"), path("b"), path("vlan"));
+    let refers = "[connection]\ntype=vlan\n[vlan]\nparent=bbbbbbbb-0000-0000-0000-000000000000\n";
+    let before = red_hat(&[(&first, KEYFILE), (&second, KEYFILE), (&vlan, refers), SYSTEMD]);
+    // `done` plans again and expects nothing to do.
+    let after = done(Family::RedHat, &before, &dhcp());
+    let uuid = |path: &str| text(&after, path).lines().find_map(|line| Some(line.strip_prefix("uuid=")?.to_owned()));
+    let (one, other) = (uuid(&first).unwrap(), uuid(&second).unwrap());
+    assert_ne!(one, other);
+    assert!(text(&after, &vlan).ends_with(&format!("parent={one}\n")), "{}", text(&after, &vlan));
+}
+
+#[test]
 fn red_hat_with_a_keyfile_gets_dhcp_or_a_fixed_address() {
     let path = "/etc/NetworkManager/system-connections/lan.nmconnection";
     let vlan = (

@@ -46,18 +46,24 @@ pub(in crate::customize) fn set(tree: &mut Tree, new: &Identity, device: Option<
     first.is_some()
 }
 
-/// Gives the wired connections UUIDs of this guest's own, also where another connection refers to them.
+/// Gives the wired connections UUIDs of this guest's own, also where another connection refers to them. Two that had the same get one
+/// each, and a reference means the first.
 fn write_with_new_uuids(tree: &mut Tree, new: &Identity, files: &[(String, Ini)]) {
-    let changes: Vec<(String, String)> = files
-        .iter()
-        .filter(|(_, ini)| is_wired(ini))
-        .filter_map(|(path, ini)| Some((ini.get("connection", "uuid")?.to_owned(), uuid_of(new.name.as_str(), path))))
-        // An empty or short one would be found everywhere.
-        .filter(|(old, _)| old.len() == uuid::fmt::Hyphenated::LENGTH)
-        .collect();
+    // An empty or short one would be found everywhere.
+    let old = |ini: &Ini| {
+        let uuid = ini.get("connection", "uuid").filter(|uuid| uuid.len() == uuid::fmt::Hyphenated::LENGTH);
+        uuid.filter(|_| is_wired(ini)).map(str::to_owned)
+    };
+    let fresh = |path: &str| uuid_of(new.name.as_str(), path);
+    let changes: Vec<(String, String)> =
+        files.iter().filter_map(|(path, ini)| Some((old(ini)?, fresh(path)))).collect();
     for (path, ini) in files {
         let text = changes.iter().fold(ini.render(), |text, (old, fresh)| text.replace(old, fresh));
-        tree.write(path, &text);
+        let mut changed = Ini::parse(&text);
+        if old(ini).is_some() {
+            changed.set("connection", "uuid", &fresh(path));
+        }
+        tree.write(path, &changed.render());
     }
 }
 

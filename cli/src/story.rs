@@ -294,18 +294,22 @@ mod tests {
         assert!(progress_line(Step::Volumes, half, Some(ByteSize::ZERO)).ends_with("512.0 MiB"));
     }
 
-    #[test]
-    fn a_change_says_from_when_it_holds() {
-        let row = JobRow {
+    fn running(verb: &str) -> JobRow {
+        JobRow {
             id: JobId::generate(),
-            verb: "set-vcpus".into(),
+            verb: verb.into(),
             vm: "vm0".parse().unwrap(),
             host: "host0".parse().unwrap(),
             state: JobState::Running,
             by: "root".into(),
             submitted: Default::default(),
             updated: Default::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_change_says_from_when_it_holds() {
+        let row = running("set-vcpus");
         let said = |applied, why: Option<&str>| {
             outcome(&row, &Outcome::Changed { applied, note: "4 processors".into(), why: why.map(str::to_owned) })
         };
@@ -319,16 +323,7 @@ mod tests {
 
     #[test]
     fn a_removed_machine_names_what_was_deleted_and_what_was_left_alone() {
-        let row = JobRow {
-            id: JobId::generate(),
-            verb: "remove".into(),
-            vm: "vm0".parse().unwrap(),
-            host: "host0".parse().unwrap(),
-            state: JobState::Running,
-            by: "root".into(),
-            submitted: Default::default(),
-            updated: Default::default(),
-        };
+        let row = running("remove");
         let said = outcome(
             &row,
             &Outcome::Removed {

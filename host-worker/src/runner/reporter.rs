@@ -10,7 +10,10 @@ use maglica_proto::{
     job::{HostEvent, HostEventKind},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        watch,
+    },
     time::Instant,
 };
 
@@ -80,16 +83,13 @@ async fn say(
                 }
             } => {}
         }
-        let gathered = tokio::time::sleep(GATHER);
-        tokio::pin!(gathered);
+        tokio::time::sleep(GATHER).await;
         loop {
-            tokio::select! {
-                biased;
-                event = events.recv() => match event {
-                    Some(event) => unsaid.push(event),
-                    None => return,
-                },
-                () = &mut gathered => break,
+            match events.try_recv() {
+                Ok(event) => unsaid.push(event),
+                Err(TryRecvError::Empty) => break,
+                // The job is over, and its report says all.
+                Err(TryRecvError::Disconnected) => return,
             }
         }
         let mut message = unsaid.clone();

@@ -6,12 +6,16 @@ mod show;
 
 use clap::{Args, Subcommand};
 use maglica_proto::{
-    job::{ImageSpec, JobSpec, VmRef},
-    name::{DomainName, HostName},
+    job::{ImageSpec, JobSpec},
+    name::HostName,
     request::ImageCopy,
 };
 
-use crate::{app::App, error::Error, exit::Exit, follow, input::one};
+use super::vm::Which;
+use crate::{app::App, error::Error, exit::Exit, follow};
+
+/// What is missing where no image is named.
+const IMAGE: &str = "name of the image";
 
 /// Commands about images.
 #[derive(Debug, Subcommand)]
@@ -48,26 +52,6 @@ pub enum Image {
     },
 }
 
-/// Which image.
-#[derive(Debug, Args)]
-pub struct Which {
-    /// Its name.
-    #[arg(value_name = "NAME")]
-    bare: Option<DomainName>,
-    /// Its name, as an option.
-    #[arg(long = "name", value_name = "NAME")]
-    named: Option<DomainName>,
-    /// Its host, where several have it.
-    #[arg(long, value_name = "HOST")]
-    on: Option<HostName>,
-}
-
-impl Which {
-    fn image(self) -> Result<VmRef, Error> {
-        Ok(VmRef { name: one(self.bare, self.named, "name of the image", "--name")?, host: self.on })
-    }
-}
-
 /// Something to do with one.
 #[derive(Debug, Args)]
 pub struct Act {
@@ -83,12 +67,12 @@ impl Image {
     pub(super) async fn run(self, app: &mut App<'_>) -> Result<Exit, Error> {
         match self {
             Self::List { on } => list::run(on, app).await,
-            Self::Show(which) => show::run(which.image()?, app).await,
+            Self::Show(which) => show::run(which.named(IMAGE)?, app).await,
             Self::Copy(copy) => copy.run(app).await,
-            Self::Mark(Act { which, detach }) => submit(ImageSpec::Mark(which.image()?), detach, app).await,
-            Self::Unmark(Act { which, detach }) => submit(ImageSpec::Unmark(which.image()?), detach, app).await,
+            Self::Mark(Act { which, detach }) => submit(ImageSpec::Mark(which.named(IMAGE)?), detach, app).await,
+            Self::Unmark(Act { which, detach }) => submit(ImageSpec::Unmark(which.named(IMAGE)?), detach, app).await,
             Self::Remove { which, yes, detach } => {
-                let mut image = which.image()?;
+                let mut image = which.named(IMAGE)?;
                 if !yes {
                     let copies = show::copies(image.clone(), app).await?;
                     // With several, the client worker says that one has to be named.

@@ -125,8 +125,12 @@ pub struct Which {
 
 impl Which {
     pub(super) fn vm(self) -> Result<VmRef, Error> {
-        let name = one(self.bare, self.named, "name of the virtual machine", "--name")?;
-        Ok(VmRef { name, host: self.on })
+        self.named("name of the virtual machine")
+    }
+
+    /// What it is called when it is missing.
+    pub(super) fn named(self, what: &'static str) -> Result<VmRef, Error> {
+        Ok(VmRef { name: one(self.bare, self.named, what, "--name")?, host: self.on })
     }
 }
 
